@@ -1,0 +1,19 @@
+"""`brain-mri`: the project's commands where it is installed as a package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kedro.framework.project import configure_project
+
+
+def main() -> None:
+    """Run a command of the group that `kedro` shows inside the project."""
+    configure_project(Path(__file__).parent.name)
+    from brain_mri.cli import cli
+
+    cli()
+
+
+if __name__ == "__main__":
+    main()

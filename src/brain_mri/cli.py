@@ -1,0 +1,111 @@
+"""The project's own commands beside Kedro's: `kedro check`, `kedro download`, `kedro report`."""
+
+from __future__ import annotations
+
+import sys
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from kedro.framework.cli.project import run
+from kedro.framework.session import KedroSession
+from kedro.utils import find_kedro_project
+
+if TYPE_CHECKING:
+    from kedro.framework.context import KedroContext
+
+_ENVIRONMENT = click.option("--env", "-e", help="Configuration environment: local (default) or cluster.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """From a folder of brain MRI scans to a trained, measured tumour classifier."""
+
+
+cli.add_command(run)
+
+
+@cli.command()
+@_ENVIRONMENT
+def check(env: str | None) -> None:
+    """Look at versions, machine, data source and Spark; each with a remedy."""
+    from brain_mri.check import format_checks, run_checks
+
+    context = _context(env)
+    storage = Path(str(context.config_loader["globals"]["storage"]))
+    checks = run_checks(lambda: _describe_source(context), _run_spark_task, _project() / storage)
+    print(format_checks(checks))
+    sys.exit(0 if all(entry.ok for entry in checks) else 1)
+
+
+@cli.command()
+@click.option("--target", type=click.Path(path_type=Path), help="Where to; default data/01_raw/brain-tumor-mri.")
+def download(target: Path | None) -> None:
+    """Fetch the public data set through Kaggle's own client and count it."""
+    from brain_mri.download import DownloadError, download_kaggle
+
+    try:
+        print(download_kaggle(target or _project() / "data" / "01_raw" / "brain-tumor-mri"))
+    except DownloadError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@cli.command()
+@_ENVIRONMENT
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Copy the report to this file.")
+@click.option("--open/--no-open", "show", default=True, help="Whether to open it in the browser.")
+def report(env: str | None, output: Path | None, show: bool) -> None:  # noqa: FBT001  # click passes flags so
+    """Open the report of the last run, or copy it, from HDFS too."""
+    from brain_mri.storage.files import open_filesystem, read_file
+
+    context = _context(env)
+    storage = str(context.config_loader["globals"]["storage"])
+    location = f"{storage if '://' in storage else _project() / storage}/08_reporting/report.html"
+    filesystem, path = open_filesystem(location)
+    if not filesystem.exists(path):
+        raise click.ClickException(f"There is no report at {location}. Make one with `kedro run`.")
+    page = Path(path)
+    if output or "://" in storage:
+        page = output or Path("report.html")
+        page.write_bytes(read_file(filesystem, path))
+    print(f"Report: {page.resolve()}")
+    if show and sys.stdout.isatty():
+        webbrowser.open(page.resolve().as_uri())
+
+
+def _project() -> Path:
+    return Path(find_kedro_project(Path.cwd()) or Path.cwd())
+
+
+def _context(env: str | None) -> KedroContext:
+    from kedro.framework.startup import bootstrap_project
+
+    bootstrap_project(_project())
+    with KedroSession.create(_project(), env=env) as session:
+        return session.load_context()
+
+
+def _describe_source(context: KedroContext) -> str:
+    """Which source a run would take, and how it is laid out."""
+    from brain_mri.cohort.layout import read_folder_layout
+    from brain_mri.datasets.source import RawFolder, list_files
+    from brain_mri.pipelines.ingestion.parameters import IngestionParameters
+
+    parameters = IngestionParameters.model_validate(context.config_loader["parameters"]["ingestion"])
+    raw: RawFolder = context.catalog.load("raw")
+    source = raw.choose(parameters.source)
+    if source.kind == "table" or (source.kind == "phantom" and parameters.source is None):
+        return f"{source.kind} {source.url}, because {source.why}"
+    layout = read_folder_layout(list_files(source)["path"], parameters.class_set())
+    return f"{source.url}, because {source.why}: {len(layout.files)} files, {layout.description}"
+
+
+def _run_spark_task() -> str:
+    """Run one task on the session of the environment."""
+    from brain_mri.spark.session import get_session
+
+    spark = get_session()
+    answer = spark.range(3).count()
+    assert answer == 3
+    return f"Spark {spark.version} on {spark.sparkContext.master} answers"

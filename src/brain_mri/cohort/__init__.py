@@ -1,0 +1,1 @@
+"""Many scans as a population: class aliases, duplicate groups, splitting, summaries."""

@@ -1,0 +1,190 @@
+"""The manifest: a row per file of the source, with what was found out and decided about it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from brain_mri.cohort.groups import conflicting_groups, duplicate_groups
+from brain_mri.cohort.split import SPLITS, assign_official_splits, assign_splits
+
+COLUMNS = (
+    "path", "scan_id", "label", "split", "duplicate_group", "patient", "pixel_hash", "dhash", "thumbnail", "bytes", "width",
+    "height", "mode", "format", "bit_depth", "mean_intensity", "status", "reason",
+)  # fmt: skip
+
+COPY = "copy_of_another_file"
+SHARED_WITH_TEST = "shares_group_with_official_test"
+CONFLICT = "two_labels_in_group"
+
+
+class TooManyRefusedError(ValueError):
+    """So many files were refused that the source itself must be wrong."""
+
+
+@dataclass(frozen=True)
+class SplitRule:
+    """How the splits are drawn.
+
+    Attributes:
+        test_split: `grouped`, or `official` to keep the source's own test half.
+        ratios: Shares of train, validation, test.
+        seed: Of the draw.
+    """
+
+    test_split: str
+    ratios: tuple[float, float, float]
+    seed: int
+
+
+def build_manifest(files: pd.DataFrame, inspections: pd.DataFrame, rule: SplitRule) -> pd.DataFrame:
+    """Join what the source says with what inspection found; find copies, refuse conflicts, split.
+
+    Args:
+        files: Columns `path`, `label`, `official_split`, `patient`, `study`; a row per file.
+        inspections: The fields of `imaging.inspect.Inspection` by `path`.
+        rule: How to split.
+
+    Returns:
+        The manifest, sorted by path. `status` is `accepted` (then `split` is set), `duplicate` (another file holds the same scan,
+        or, with an official test half, a group that reaches into it), or `quarantined`; `reason` says why.
+    """
+    rows = files.merge(inspections, on="path", validate="one_to_one").sort_values("path", ignore_index=True)
+    usable = rows["status"].eq("accepted").to_numpy()
+    groups = np.full(len(rows), -1)
+    some = rows[usable]
+    groups[usable] = duplicate_groups(
+        some["pixel_hash"], some["dhash"], some["thumbnail"], some["patient"], some["study"]
+    )
+    conflict = usable & np.isin(groups, conflicting_groups(rows["label"], groups))
+    copies = usable & ~conflict & rows["scan_id"].where(usable, rows["path"]).duplicated().to_numpy()
+    rows.loc[conflict, ["status", "reason"]] = ["quarantined", CONFLICT]
+    rows.loc[copies, ["status", "reason"]] = ["duplicate", COPY]
+
+    kept = rows["status"].eq("accepted").to_numpy()
+    labels, keys = rows.loc[kept, "label"], rows.loc[kept, "scan_id"]
+    draw: dict[str, Any] = {"ratios": rule.ratios, "seed": rule.seed}
+    rows["split"] = None
+    if rule.test_split == "official":
+        official = _official_of_scans(rows)[kept]
+        result = assign_official_splits(labels, groups[kept], official, keys, **draw)
+        leaked = np.flatnonzero(kept)[result.leaked]
+        rows.loc[kept, "split"] = np.where(result.leaked, None, result.splits)
+        rows.loc[leaked, ["status", "reason"]] = ["duplicate", SHARED_WITH_TEST]
+    else:
+        rows.loc[kept, "split"] = assign_splits(labels, groups[kept], keys, **draw)
+    rows["duplicate_group"] = _group_names(groups, rows["scan_id"])
+    return rows[list(COLUMNS)]
+
+
+def check_refused_share(manifest_or_inspections: pd.DataFrame, allowed: float) -> None:
+    """Stop when too large a share of the files was refused.
+
+    Raises:
+        TooManyRefusedError: With the reasons counted.
+    """
+    refused = manifest_or_inspections[manifest_or_inspections["status"] == "quarantined"]
+    total = len(manifest_or_inspections)
+    if len(refused) > allowed * total:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in Counter(refused["reason"]).most_common())
+        examples = ", ".join(refused["path"].head(5))
+        raise TooManyRefusedError(
+            f"{len(refused)} of {total} files were refused ({len(refused) / total:.0%}; allowed are {allowed:.0%}): {reasons}. "
+            f"For instance {examples}. Check that the source is the right folder, or raise ingestion.max_refused_share."
+        )
+
+
+def check_manifest(manifest: pd.DataFrame) -> pd.DataFrame:
+    """The catalog's validator of the manifest: columns, statuses, and no group on two sides of a split.
+
+    Raises:
+        pandera.errors.SchemaErrors: Naming every check that failed and examples.
+    """
+    import pandera.pandas as pa
+
+    accepted = pa.Check(
+        lambda table: table["split"].notna() == table["status"].eq("accepted"),
+        name="accepted_rows_and_only_they_have_a_split",
+    )
+    whole = pa.Check(_groups_are_whole, name="no_group_straddles_splits")
+    once = pa.Check(
+        lambda table: ~(table["status"].eq("accepted") & table["scan_id"].duplicated(keep=False)
+                        & table["scan_id"].where(table["status"].eq("accepted")).duplicated(keep=False)),
+        name="a_scan_is_accepted_once",
+    )  # fmt: skip
+    schema = pa.DataFrameSchema(
+        {
+            "path": pa.Column(str, unique=True),
+            "label": pa.Column(str),
+            "split": pa.Column(object, pa.Check.isin(SPLITS), nullable=True),
+            "status": pa.Column(str, pa.Check.isin(("accepted", "duplicate", "quarantined"))),
+            **{name: pa.Column(required=True, nullable=True) for name in COLUMNS if name not in _CHECKED},
+        },
+        checks=[accepted, whole, once],
+    )
+    return schema.validate(manifest, lazy=True)
+
+
+_CHECKED = ("path", "label", "split", "status")
+
+
+def describe_splits(manifest: pd.DataFrame, classes: Sequence[str], rule: SplitRule) -> dict[str, Any]:
+    """Counts by class and split, groups, copies and refusals, as JSON-able values.
+
+    Returns:
+        `test_split`, `ratios`, `seed`, `classes`, `counts` (split to class to scans), `groups` (`count`, `largest`,
+        `with_near_copies`), `duplicates`, `shared_with_official_test`, `quarantined` (reason to files).
+    """
+    accepted = manifest[manifest["status"] == "accepted"]
+    sizes = accepted["duplicate_group"].value_counts()
+    table = Counter(zip(accepted["split"], accepted["label"], strict=True))
+    refused = manifest.loc[manifest["status"] == "quarantined", "reason"]
+    return {
+        "test_split": rule.test_split,
+        "ratios": dict(zip(SPLITS, rule.ratios, strict=True)),
+        "seed": rule.seed,
+        "classes": list(classes),
+        "counts": {split: {name: table[split, name] for name in classes} for split in SPLITS},
+        "groups": {
+            "count": len(sizes),
+            "largest": int(sizes.max()) if len(sizes) else 0,
+            "with_near_copies": int((sizes > 1).sum()),
+        },
+        "duplicates": int(manifest["reason"].eq(COPY).sum()),
+        "shared_with_official_test": int(manifest["reason"].eq(SHARED_WITH_TEST).sum()),
+        "quarantined": dict(Counter(refused).most_common()),
+    }
+
+
+def fingerprint(manifest: pd.DataFrame) -> str:
+    """sha256 over path, scan id and label of every file: equal for equal sources, wherever they lie."""
+    rows = manifest.sort_values("path")[["path", "scan_id", "label"]]
+    text = "\n".join("\t".join(map(str, row)) for row in rows.itertuples(index=False))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _official_of_scans(rows: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.object_]]:
+    """The official split of each row's scan: a scan with a copy in the test half belongs to the test half."""
+    rank = {"test": 0, "validation": 1, "train": 2}
+    order = rows["official_split"].map(lambda split: rank.get(split, 2))
+    best = order.groupby(rows["scan_id"]).transform("min")
+    return best.map(dict(enumerate(rank))).to_numpy(dtype=object)
+
+
+def _groups_are_whole(table: pd.DataFrame) -> pd.Series:
+    accepted = table[table["status"] == "accepted"]
+    sides = accepted.groupby("duplicate_group")["split"].nunique()
+    return ~table["duplicate_group"].isin(sides.index[sides > 1])
+
+
+def _group_names(groups: np.ndarray[Any, Any], scan_ids: pd.Series) -> pd.Series:
+    """A name per group that does not depend on the order of files: the start of its smallest scan id."""
+    grouped = pd.Series(groups)
+    names = scan_ids.groupby(grouped).transform("min").str.slice(0, 16)
+    return names.where(grouped >= 0, None)

@@ -1,0 +1,54 @@
+"""Catalog entries and picklable handles to data: Kedro datasets over HDFS, disk and cloud through fsspec.
+
+The Spark and Keras entries import their libraries when the catalog makes them, not when this package is imported.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from brain_mri.datasets.files import FigureDataset, HtmlDataset, JsonDataset, TableDataset
+    from brain_mri.datasets.keras_model import KerasModelDataset
+    from brain_mri.datasets.scans import PackedScans, PackedScansDataset, SparkScansDataset
+    from brain_mri.datasets.shards import ShardSet, ShardSetDataset, TensorFlowShardsDataset
+    from brain_mri.datasets.source import RawFolder, RawFolderDataset
+    from brain_mri.datasets.spark_shards import SparkShardsDataset
+    from brain_mri.datasets.versions import FolderVersion, VersionedFolderDataset
+
+__all__ = [
+    "FigureDataset",
+    "FolderVersion",
+    "HtmlDataset",
+    "JsonDataset",
+    "KerasModelDataset",
+    "PackedScans",
+    "PackedScansDataset",
+    "RawFolder",
+    "RawFolderDataset",
+    "ShardSet",
+    "ShardSetDataset",
+    "SparkScansDataset",
+    "SparkShardsDataset",
+    "TableDataset",
+    "TensorFlowShardsDataset",
+    "VersionedFolderDataset",
+]
+
+_MODULES = {
+    "files": ("FigureDataset", "HtmlDataset", "JsonDataset", "TableDataset"),
+    "keras_model": ("KerasModelDataset",),
+    "scans": ("PackedScans", "PackedScansDataset", "SparkScansDataset"),
+    "shards": ("ShardSet", "ShardSetDataset", "TensorFlowShardsDataset"),
+    "source": ("RawFolder", "RawFolderDataset"),
+    "spark_shards": ("SparkShardsDataset",),
+    "versions": ("FolderVersion", "VersionedFolderDataset"),
+}
+
+
+def __getattr__(name: str) -> object:
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(f"brain_mri.datasets.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

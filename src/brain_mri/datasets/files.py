@@ -1,0 +1,186 @@
+"""Catalog entries that are one file: JSON, a table, a figure, a page.
+
+They differ from kedro-datasets' entries of the same kind in one point: what they write appears whole (beside, verified,
+renamed) on every filesystem, so a broken-off run never leaves half a file that a resumed run would take for a result.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from kedro.io import AbstractDataset
+from kedro_datasets._typing import ImagePreview, JSONPreview, TablePreview
+
+from brain_mri.storage.files import open_filesystem, read_file, write_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Saved = TypeVar("Saved")
+Loaded = TypeVar("Loaded")
+
+
+class FileDataset(AbstractDataset[Saved, Loaded], Generic[Saved, Loaded]):
+    """One file on any filesystem. Subclasses say how a value becomes bytes and back.
+
+    Args:
+        filepath: Local path or fsspec URL (`hdfs:///…`, `s3://…`).
+        credentials: Options of the filesystem that must not stand in the catalog.
+        fs_args: Further options of the filesystem.
+        metadata: Ignored here; Kedro-Viz reads its layer from it.
+    """
+
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        credentials: dict[str, Any] | None = None,
+        fs_args: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        self._filepath = filepath
+        self._options = {**(fs_args or {}), **(credentials or {})}
+        self.metadata = metadata
+
+    @abstractmethod
+    def _encode(self, data: Saved) -> bytes: ...
+
+    @abstractmethod
+    def _decode(self, content: bytes) -> Loaded: ...
+
+    def load(self) -> Loaded:
+        """Read and decode the file."""
+        return self._decode(read_file(*open_filesystem(self._filepath, **self._options)))
+
+    def save(self, data: Saved) -> None:
+        """Encode and write the file: beside, verified, renamed."""
+        write_file(*open_filesystem(self._filepath, **self._options), self._encode(data))
+
+    def _exists(self) -> bool:
+        filesystem, path = open_filesystem(self._filepath, **self._options)
+        return bool(filesystem.isfile(path))
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath}
+
+
+class JsonDataset(FileDataset[Any, Any]):
+    """A JSON document: indented, keys in the order given, floats as Python writes them.
+
+    Example:
+        ```yaml
+        metrics:
+          type: brain_mri.datasets.JsonDataset
+          filepath: ${globals:storage}/08_reporting/metrics.json
+        ```
+
+        >>> dataset = JsonDataset(filepath="/tmp/metrics.json")
+        >>> dataset.save({"accuracy": 0.98})
+        >>> dataset.load()
+        {'accuracy': 0.98}
+    """
+
+    def _encode(self, data: Any) -> bytes:
+        return (json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+    def _decode(self, content: bytes) -> Any:
+        return json.loads(content)
+
+    def preview(self) -> JSONPreview:
+        """The document, for Kedro-Viz."""
+        return JSONPreview(json.dumps(self.load()))
+
+
+class TableDataset(FileDataset[pd.DataFrame, pd.DataFrame]):
+    """A pandas table in one parquet file.
+
+    Example:
+        ```yaml
+        manifest:
+          type: brain_mri.datasets.TableDataset
+          filepath: ${globals:storage}/02_intermediate/manifest.parquet
+        ```
+
+        >>> dataset = TableDataset(filepath="/tmp/manifest.parquet")
+        >>> dataset.save(pd.DataFrame({"path": ["glioma/a.jpg"]}))
+        >>> dataset.load().path.tolist()
+        ['glioma/a.jpg']
+    """
+
+    def _encode(self, data: pd.DataFrame) -> bytes:
+        buffer = io.BytesIO()
+        pq.write_table(pa.Table.from_pandas(data, preserve_index=False), buffer, compression="zstd")
+        return buffer.getvalue()
+
+    def _decode(self, content: bytes) -> pd.DataFrame:
+        return pq.read_table(io.BytesIO(content)).to_pandas()
+
+    def preview(self, nrows: int = 10) -> TablePreview:
+        """The first rows, for Kedro-Viz; binary columns as their length."""
+        table = self.load().head(nrows)
+        for name in table.columns:
+            table[name] = [f"{len(value)} bytes" if isinstance(value, bytes) else value for value in table[name]]
+        return TablePreview(json.loads(table.to_json(orient="split", index=True)))
+
+
+class FigureDataset(FileDataset["Figure | bytes", bytes]):
+    """A figure: saved from Matplotlib, loaded as the bytes of its PNG.
+
+    Example:
+        ```yaml
+        confusion_matrix:
+          type: brain_mri.datasets.FigureDataset
+          filepath: ${globals:storage}/08_reporting/confusion_matrix.png
+        ```
+
+        >>> from matplotlib.figure import Figure
+        >>> dataset = FigureDataset(filepath="/tmp/figure.png")
+        >>> dataset.save(Figure(figsize=(2, 1)))
+        >>> dataset.load()[:4]
+        b'\\x89PNG'
+    """
+
+    def _encode(self, data: Figure | bytes) -> bytes:
+        if isinstance(data, bytes):
+            return data
+        buffer = io.BytesIO()
+        # Without its usual "Software" entry the same figure gives the same bytes under every Matplotlib.
+        data.savefig(buffer, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None})
+        return buffer.getvalue()
+
+    def _decode(self, content: bytes) -> bytes:
+        return content
+
+    def preview(self) -> ImagePreview:
+        """The picture, for Kedro-Viz."""
+        return ImagePreview(base64.b64encode(self.load()).decode())
+
+
+class HtmlDataset(FileDataset[str, str]):
+    """An HTML page as text (UTF-8).
+
+    Example:
+        ```yaml
+        report:
+          type: brain_mri.datasets.HtmlDataset
+          filepath: ${globals:storage}/08_reporting/report.html
+        ```
+
+        >>> dataset = HtmlDataset(filepath="/tmp/report.html")
+        >>> dataset.save("<p>98 %</p>")
+        >>> dataset.load()
+        '<p>98 %</p>'
+    """
+
+    def _encode(self, data: str) -> bytes:
+        return data.encode()
+
+    def _decode(self, content: bytes) -> str:
+        return content.decode()

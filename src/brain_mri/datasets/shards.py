@@ -1,0 +1,280 @@
+"""A set of model inputs: packed, typed rows in parquet parts, and the handle through which tasks read it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from kedro.io import AbstractDataset, DatasetError
+from kedro_datasets._typing import ImagePreview
+from numpy.typing import NDArray
+from PIL import Image
+
+from brain_mri.storage.files import COMPLETE, open_filesystem, read_file
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+Batch = tuple[NDArray[np.str_], NDArray[np.int64], NDArray[np.uint8]]
+
+SHUFFLE_WINDOW_BYTES = 128 * 2**20
+"""So much is read and shuffled at once: memory stays flat, and a window still holds some thousand scans."""
+
+
+def model_input_schema(image_size: int, classes: tuple[str, ...]) -> pa.Schema:
+    """The parquet schema of model inputs; size and class order travel in its metadata.
+
+    Args:
+        image_size: Height and width in pixels.
+        classes: Class names; a label is an index into them.
+    """
+    metadata = {"height": str(image_size), "width": str(image_size), "classes": json.dumps(list(classes))}
+    fields = [("scan_id", pa.string()), ("label", pa.int64()), ("pixels", pa.binary())]
+    return pa.schema(fields, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class ShardSet:
+    """A small picklable handle to a complete set of model inputs; tasks read their rows through it.
+
+    Attributes:
+        url: The folder that holds the parts.
+        options: Options of its filesystem.
+
+    Example:
+        >>> shards = ShardSet("/data/05_model_input/model_inputs_train.parquet")
+        >>> shards.rows, shards.image_size
+        (4109, 224)
+        >>> scan_ids, labels, pixels = next(shards.batches(32))
+        >>> pixels.shape, pixels.dtype
+        ((32, 224, 224), dtype('uint8'))
+    """
+
+    url: str
+    options: dict[str, Any] = field(default_factory=dict, hash=False)
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """What the completion mark says of the set: size, classes, and the stats record of every part."""
+        filesystem, path = open_filesystem(self.url, **self.options)
+        try:
+            return dict(json.loads(read_file(filesystem, f"{path}/{COMPLETE}")))
+        except FileNotFoundError as error:
+            raise DatasetError(
+                f"{path} is no complete set of model inputs: its {COMPLETE} is missing. "
+                "Run `kedro run --pipelines=preprocessing` first."
+            ) from error
+
+    @property
+    def rows(self) -> int:
+        """Number of scans."""
+        return sum(record["rows"] for record in self.summary["parts"])
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of the pixels."""
+        return int(self.summary["image_size"])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names; a label is an index into them."""
+        return tuple(self.summary["classes"])
+
+    @property
+    def label_counts(self) -> dict[int, int]:
+        """Number of scans by label, every label of the class order included."""
+        counts: Counter[int] = Counter(dict.fromkeys(range(len(self.classes)), 0))
+        for record in self.summary["parts"]:
+            counts.update({int(label): count for label, count in record["labels"].items()})
+        return dict(counts)
+
+    def paths(self) -> list[str]:
+        """The parts, in order."""
+        _, path = open_filesystem(self.url, **self.options)
+        return [f"{path}/{record['name']}" for record in self.summary["parts"] if record["rows"]]
+
+    def row_groups(self) -> list[tuple[str, int, int]]:
+        """Every row group as (part, number within it, rows), in file order."""
+        filesystem, _ = open_filesystem(self.url, **self.options)
+        groups = []
+        for path in self.paths():
+            with filesystem.open(path, "rb") as stream:
+                metadata = pq.ParquetFile(stream).metadata
+            groups += [(path, number, metadata.row_group(number).num_rows) for number in range(metadata.num_row_groups)]
+        return groups
+
+    def read(self, groups: list[tuple[str, int, int]]) -> Batch:
+        """Read row groups: scan ids (n,), labels int64 (n,), pixels uint8 (n, height, width)."""
+        filesystem, _ = open_filesystem(self.url, **self.options)
+        tables = []
+        for path, number, _ in groups:
+            with filesystem.open(path, "rb") as stream:
+                tables.append(pq.ParquetFile(stream).read_row_group(number))
+        table = pa.concat_tables(tables)
+        size = self.image_size
+        content = b"".join(value.as_buffer() for value in table["pixels"])
+        pixels = np.frombuffer(content, np.uint8).reshape(-1, size, size)
+        return np.asarray(table["scan_id"].to_pylist(), dtype=np.str_), table["label"].to_numpy(), pixels
+
+    def batches(self, batch_size: int, shuffle_seed: int | None = None) -> Iterator[Batch]:
+        """Yield every scan once, in batches of `batch_size`, the last one smaller.
+
+        Without a seed the order is that of the files. With one, row groups are drawn in a random order, as many at a
+        time as fit in `SHUFFLE_WINDOW_BYTES`, and the scans of such a window are shuffled: memory stays flat.
+        """
+        groups = self.row_groups()
+        random = None if shuffle_seed is None else np.random.default_rng(shuffle_seed)
+        if random is not None:
+            groups = [groups[position] for position in random.permutation(len(groups))]
+        rest: Batch | None = None
+        for window in _windows(groups, SHUFFLE_WINDOW_BYTES // self.image_size**2):
+            data = self.read(window)
+            if random is not None:
+                order = random.permutation(len(data[0]))
+                data = (data[0][order], data[1][order], data[2][order])
+            if rest is not None:
+                data = tuple(np.concatenate(pair) for pair in zip(rest, data, strict=True))  # type: ignore[assignment]  # three arrays in, three out
+            whole = len(data[0]) // batch_size * batch_size
+            for start in range(0, whole, batch_size):
+                yield tuple(part[start : start + batch_size] for part in data)  # type: ignore[misc]  # likewise
+            rest = tuple(part[whole:] for part in data)  # type: ignore[assignment]  # likewise
+        if rest is not None and len(rest[0]):
+            yield rest
+
+    def arrays(self) -> Batch:
+        """Everything at once, sorted by scan id; for sets that fit in memory."""
+        scan_ids, labels, pixels = self.read(self.row_groups())
+        order = np.argsort(scan_ids)
+        return scan_ids[order], labels[order], pixels[order]
+
+    def tensorflow(self, batch_size: int, shuffle_seed: int | None = None) -> tf.data.Dataset:
+        """The set as one pass of a `tf.data.Dataset`, streamed.
+
+        Yields:
+            pixels uint8 (b, height, width, 1), label int64 (b,), and index int64 (b,): a number of the scan that
+            depends on nothing but its content, from which augmentation can be drawn.
+        """
+        import tensorflow as tf
+
+        size = self.image_size
+
+        def generate() -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]]:
+            for scan_ids, labels, pixels in self.batches(batch_size, shuffle_seed):
+                yield pixels[..., np.newaxis], labels, scan_numbers(scan_ids)
+
+        signature = (
+            tf.TensorSpec((None, size, size, 1), tf.uint8),
+            tf.TensorSpec((None,), tf.int64),
+            tf.TensorSpec((None,), tf.int64),
+        )
+        dataset = tf.data.Dataset.from_generator(generate, output_signature=signature)
+        batches = -(-self.rows // batch_size)
+        return dataset.apply(tf.data.experimental.assert_cardinality(batches)).prefetch(tf.data.AUTOTUNE)
+
+
+def scan_numbers(scan_ids: NDArray[np.str_]) -> NDArray[np.int64]:
+    """The first 60 bits of each scan id as a number: the same on every machine and in every order of files."""
+    return np.asarray([int(scan_id[:15], 16) for scan_id in scan_ids.tolist()], dtype=np.int64)
+
+
+def _windows(groups: list[tuple[str, int, int]], rows: int) -> Iterator[list[tuple[str, int, int]]]:
+    """Cut a list of row groups into runs of at most about `rows` rows."""
+    window: list[tuple[str, int, int]] = []
+    for group in groups:
+        if window and sum(count for _, _, count in window) + group[2] > rows:
+            yield window
+            window = []
+        window.append(group)
+    if window:
+        yield window
+
+
+class ShardSetDataset(AbstractDataset[None, Any]):
+    """Model inputs as a `ShardSet`, the handle that training and reporting read through.
+
+    Example:
+        ```yaml
+        model_inputs_train@shards:
+          type: brain_mri.datasets.ShardSetDataset
+          filepath: ${globals:storage}/05_model_input/model_inputs_train.parquet
+        ```
+    """
+
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        credentials: dict[str, Any] | None = None,
+        fs_args: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        self._filepath = filepath
+        self._options = {**(fs_args or {}), **(credentials or {})}
+        self.metadata = metadata
+
+    def load(self) -> Any:
+        """Return the handle; nothing but the completion mark is read."""
+        return self._shards()
+
+    def save(self, data: None) -> None:
+        """Refuse: Spark writes model inputs, through the `@spark` entry."""
+        raise DatasetError("Model inputs are written by Spark: save through the entry that ends in @spark.")
+
+    def preview(self) -> ImagePreview:
+        """Sixteen scans in a grid, for Kedro-Viz: read by pyarrow, drawn by Pillow."""
+        _, _, pixels = next(self._shards().batches(16))
+        size = pixels.shape[1]
+        sheet = np.zeros((2 * size, 8 * size), np.uint8)
+        for number, scan in enumerate(pixels):
+            row, column = divmod(number, 8)
+            sheet[row * size : (row + 1) * size, column * size : (column + 1) * size] = scan
+        buffer = io.BytesIO()
+        Image.fromarray(sheet).resize((1024, 256), Image.Resampling.BOX).save(buffer, "PNG")
+        return ImagePreview(base64.b64encode(buffer.getvalue()).decode())
+
+    def _shards(self) -> ShardSet:
+        shards = ShardSet(self._filepath, self._options)
+        _ = shards.summary
+        return shards
+
+    def _exists(self) -> bool:
+        filesystem, path = open_filesystem(self._filepath, **self._options)
+        return bool(filesystem.exists(f"{path}/{COMPLETE}"))
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath}
+
+
+class TensorFlowShardsDataset(ShardSetDataset):
+    """Model inputs as a shuffled, batched `tf.data.Dataset`, streamed.
+
+    Args:
+        load_args: `batch_size` (default 32) and `shuffle_seed` (default 0; null keeps the order of the files).
+
+    Example:
+        ```yaml
+        model_inputs_train@tensorflow:
+          type: brain_mri.datasets.TensorFlowShardsDataset
+          filepath: ${globals:storage}/05_model_input/model_inputs_train.parquet
+          load_args:
+            batch_size: 32
+            shuffle_seed: 20
+        ```
+    """
+
+    def __init__(self, *, load_args: dict[str, Any] | None = None, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._load_args = {"batch_size": 32, "shuffle_seed": 0, **(load_args or {})}
+
+    def load(self) -> tf.data.Dataset:
+        """Return one pass over the set."""
+        return self._shards().tensorflow(**self._load_args)

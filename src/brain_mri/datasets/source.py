@@ -1,0 +1,223 @@
+"""The raw source: where a user's scans are, and which files lie there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from fsspec.implementations.local import LocalFileSystem
+from kedro.io import AbstractDataset, DatasetError
+
+from brain_mri.imaging.phantom import MARKER_NAME, write_phantom_folder
+from brain_mri.storage.files import open_filesystem
+
+TABLE_SUFFIXES = (".csv", ".parquet")
+ENVIRONMENT_VARIABLE = "BRAIN_MRI_DATA"
+PHANTOM_FOLDER = "phantom"
+
+
+class SourceError(DatasetError):
+    """The source that was asked for is not there or cannot be read."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What ingestion reads, and why it is this.
+
+    Attributes:
+        kind: A folder of images, a table that names them, or drawn phantoms.
+        url: Local path or fsspec URL.
+        why: How it was chosen, for the log.
+    """
+
+    kind: Literal["folder", "table", "phantom"]
+    url: str
+    why: str
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether Spark executors on other machines can read it."""
+        return not isinstance(open_filesystem(self.url)[0], LocalFileSystem)
+
+
+@dataclass(frozen=True)
+class RawFolder:
+    """A handle to `data/01_raw`, where users put their scans and phantoms are drawn.
+
+    Attributes:
+        path: The folder.
+        environment: What `BRAIN_MRI_DATA` names, if it is set.
+    """
+
+    path: str
+    environment: str | None = None
+
+    def choose(self, asked: str | None) -> Source:
+        """Decide what to read: what was asked for, else `BRAIN_MRI_DATA`, else the user's data here, else phantoms.
+
+        Raises:
+            SourceError: What was named is not there.
+        """
+        for named, why in (
+            (asked, "it is given as ingestion.source"),
+            (self.environment, f"{ENVIRONMENT_VARIABLE} names it"),
+        ):
+            if named:
+                return _existing(named, why)
+        own = self._user_data()
+        if own is not None:
+            return Source("folder", str(own), "it lies in data/01_raw")
+        phantom = str(Path(self.path) / PHANTOM_FOLDER)
+        return Source("phantom", phantom, f"no ingestion.source, no {ENVIRONMENT_VARIABLE} and nothing in data/01_raw")
+
+    def draw_phantoms(self, images: int, seed: int) -> None:
+        """Draw the phantom folder, unless it is there as asked for."""
+        write_phantom_folder(Path(self.path) / PHANTOM_FOLDER, images=images, seed=seed)
+
+    def _user_data(self) -> Path | None:
+        """The user's folder below this one: this one itself where class folders lie directly in it."""
+        root = Path(self.path)
+        if not root.is_dir():
+            return None
+        entries = [entry for entry in root.iterdir() if not entry.name.startswith(".") and entry.name != PHANTOM_FOLDER]
+        folders = [entry for entry in entries if entry.is_dir() and any(entry.rglob("*.*"))]
+        if not folders:
+            return None
+        return folders[0] if len(folders) == 1 else root
+
+
+class RawFolderDataset(AbstractDataset[None, RawFolder]):
+    """`data/01_raw` as a handle.
+
+    Example:
+        ```yaml
+        raw:
+          type: brain_mri.datasets.RawFolderDataset
+          filepath: data/01_raw
+        ```
+    """
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._filepath = filepath
+        self.metadata = metadata
+
+    def load(self) -> RawFolder:
+        """Return the handle."""
+        return RawFolder(self._filepath, os.environ.get(ENVIRONMENT_VARIABLE) or None)
+
+    def save(self, data: None) -> None:
+        """Refuse: raw data is the user's."""
+        raise DatasetError("data/01_raw is the user's: the project only reads it.")
+
+    def _exists(self) -> bool:
+        return True
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath}
+
+
+def list_files(source: Source) -> pd.DataFrame:
+    """List the files of a folder or phantom source.
+
+    Links are followed, a folder that was seen before is not entered again (loops of links end).
+
+    Returns:
+        Columns `path` (relative to the source, `/` between folders), `url`, `bytes`; sorted by path.
+    """
+    filesystem, root = open_filesystem(source.url)
+    rows = list(_walk_local(root)) if isinstance(filesystem, LocalFileSystem) else list(_walk(filesystem, root))
+    files = pd.DataFrame(rows, columns=["path", "url", "bytes"])
+    return files.astype({"bytes": "int64"}).sort_values("path", ignore_index=True)
+
+
+def read_table(source: Source) -> tuple[pd.DataFrame, str]:
+    """Read a table source.
+
+    Returns:
+        The table as it is, and the URL that relative paths in it start from (the table's folder).
+    """
+    filesystem, path = open_filesystem(source.url)
+    with filesystem.open(path, "rb") as stream:
+        table = pd.read_csv(stream, dtype=str) if path.lower().endswith(".csv") else pd.read_parquet(stream)
+    return table, filesystem.unstrip_protocol(path.rpartition("/")[0])
+
+
+def locate_files(paths: list[str], base: str) -> pd.DataFrame:
+    """URL and size of files that a table names; size 0 where there is no such file (inspection then says so)."""
+    rows = []
+    for path in paths:
+        absolute = "://" in path or path.startswith("/")
+        url = path if absolute else f"{base.rstrip('/')}/{path}"
+        filesystem, name = open_filesystem(url)
+        try:
+            size = int(filesystem.size(name) or 0)
+        except OSError:
+            size = 0
+        rows.append((path, url, size))
+    return pd.DataFrame(rows, columns=["path", "url", "bytes"])
+
+
+def _existing(named: str, why: str) -> Source:
+    url = named if "://" in named else str(Path(named).expanduser())
+    filesystem, path = open_filesystem(url)
+    if not filesystem.exists(path):
+        near = _nearest_existing(filesystem, path)
+        raise SourceError(
+            f"There is nothing at {named!r} ({why}). Expected a folder of images in class folders, or a table "
+            f"({' or '.join(TABLE_SUFFIXES)}). The nearest folder that exists is {near!r}."
+        )
+    if filesystem.isdir(path):
+        # Drawn scans keep their name wherever they lie and however they are named.
+        return Source("phantom" if filesystem.exists(f"{path}/{MARKER_NAME}") else "folder", url, why)
+    if path.lower().endswith(TABLE_SUFFIXES):
+        return Source("table", url, why)
+    raise SourceError(f"{named!r} ({why}) is a file, but no table ({' or '.join(TABLE_SUFFIXES)}). Name its folder.")
+
+
+def _nearest_existing(filesystem: Any, path: str) -> str:
+    while "/" in path.strip("/"):
+        path = path.rpartition("/")[0]
+        if filesystem.isdir(path):
+            return path
+    return "/"
+
+
+def _walk_local(root: str) -> Iterator[tuple[str, str, int]]:
+    entered: set[tuple[int, int]] = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in entered:
+            folders.clear()
+            continue
+        entered.add((status.st_dev, status.st_ino))
+        for name in names:
+            path = os.path.join(folder, name)
+            try:
+                size = os.stat(path).st_size
+            except OSError:  # a dangling link is listed, and refused when it is read
+                size = 0
+            yield os.path.relpath(path, root).replace(os.sep, "/"), path, size
+
+
+def _walk(filesystem: Any, root: str) -> Iterator[tuple[str, str, int]]:
+    for path, entry in filesystem.find(root, detail=True).items():
+        relative = path[len(root) :].lstrip("/")
+        yield relative, filesystem.unstrip_protocol(path), int(entry.get("size") or 0)
+
+
+def source_identity(raw: RawFolder, asked: str | None) -> str:
+    """What the source is and holds right now, by names and sizes: tells whether results are about these files."""
+    source = raw.choose(asked)
+    if source.kind == "table":
+        filesystem, path = open_filesystem(source.url)
+        return f"table {source.url} {filesystem.checksum(path)}"
+    if source.kind == "phantom" and asked is None:
+        return "phantom"  # its parameters say the rest; the folder may not be drawn yet
+    listed = list_files(source)
+    digest = hashlib.sha256(listed[["path", "bytes"]].to_csv(index=False).encode()).hexdigest()
+    return f"{source.kind} {digest}"

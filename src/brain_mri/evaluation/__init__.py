@@ -1,0 +1,1 @@
+"""Metrics and calibration with numpy and scikit-learn alone."""

@@ -1,0 +1,133 @@
+"""What the project adds to every Kedro run: settings, checks, the lock, and what made which output."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kedro.framework.hooks import hook_impl
+
+from brain_mri.parameters import RunParameters, refuse_unknown
+from brain_mri.spark import session
+from brain_mri.storage.lock import RunLock
+from brain_mri.storage.provenance import Provenance, expected_fingerprints
+
+if TYPE_CHECKING:
+    from kedro.framework.context import KedroContext
+    from kedro.io import DataCatalog
+    from kedro.pipeline import Pipeline
+    from kedro.pipeline.node import Node
+
+logger = logging.getLogger(__name__)
+
+
+class StaleOutputsError(RuntimeError):
+    """A resumed run would build on outputs that other parameters or another source made."""
+
+
+class ProjectHooks:
+    """The hooks; one object lives as long as its process and serves one run at a time."""
+
+    def __init__(self) -> None:
+        self._parameters: dict[str, Any] = {}
+        self._storage = ""
+        self._lock: RunLock | None = None
+        self._provenance: Provenance | None = None
+        self._expected: dict[str, str] = {}
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Keep Spark's settings for when a session is needed, and refuse parameters that nothing reads."""
+        session.configure(context.config_loader["spark"])
+        self._parameters = context.config_loader["parameters"]
+        refuse_unknown(self._parameters)
+        storage = str(context.config_loader["globals"]["storage"])
+        # Kedro reads relative paths of the catalog from the project, wherever the command is typed.
+        self._storage = storage if "://" in storage else str(Path(context.project_path) / storage)
+
+    @hook_impl
+    def before_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
+    ) -> None:
+        """Say what will be done, lock the storage root, and stop before anything stale is built upon."""
+        run = RunParameters.model_validate(self._parameters.get("run", {}))
+        names = {node.name for node in pipeline.nodes}
+        if "list_scans" in names:
+            from brain_mri.plan import describe_run
+
+            logger.info("%s", describe_run(catalog.load("raw"), self._parameters, self._storage))
+        self._lock = RunLock(self._storage)
+        self._lock.acquire(break_lock=run.break_lock)
+        try:
+            self._provenance = Provenance(self._storage)
+            self._expected = expected_fingerprints(
+                pipeline.nodes, self._known_values(pipeline, catalog), self._provenance
+            )
+            if run_params.get("only_missing_outputs"):
+                self._refuse_stale(pipeline, catalog, allowed=run.allow_stale)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str, data: Any, node: Node) -> None:
+        """Record what made the output."""
+        name = dataset_name.split("@")[0]
+        if self._provenance is not None and name in self._expected:
+            self._provenance.record(name, self._expected[name])
+
+    @hook_impl
+    def after_pipeline_run(self) -> None:
+        """Give the lock back."""
+        self._release()
+
+    @hook_impl
+    def on_pipeline_error(self) -> None:
+        """Give the lock back."""
+        self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+        self._lock = self._provenance = None
+        self._expected = {}
+
+    def _known_values(self, pipeline: Pipeline, catalog: DataCatalog) -> dict[str, object]:
+        """Parameters by input name, and the identity of the source."""
+        values: dict[str, object] = {
+            f"params:{section}": value for section, value in self._parameters.items() if section != "run"
+        }
+        if "raw" in pipeline.inputs():
+            from brain_mri.datasets.source import source_identity
+
+            values["raw"] = source_identity(catalog.load("raw"), self._parameters["ingestion"].get("source"))
+        return values
+
+    def _refuse_stale(self, pipeline: Pipeline, catalog: DataCatalog, *, allowed: bool) -> None:
+        """Name the outputs that exist and were made otherwise.
+
+        Raises:
+            StaleOutputsError: There are some, and `run.allow_stale` is not set.
+        """
+        provenance = self._provenance
+        assert provenance is not None
+        stale = sorted(
+            {
+                name.split("@")[0]
+                for name in pipeline.all_outputs()
+                if catalog.exists(name) and provenance.recorded(name.split("@")[0]) != self._expected[name.split("@")[0]]
+            }
+        )
+        if not stale:
+            return
+        message = (
+            f"These outputs under {self._storage} were made by other parameters, another source or another version of the "
+            f"pipeline: {', '.join(stale)}."
+        )
+        if not allowed:
+            raise StaleOutputsError(
+                f"{message} Run without --only-missing-outputs to make them anew, or build on them all the same with "
+                "--params=run.allow_stale=true."
+            )
+        logger.warning("%s Building on them, as run.allow_stale says.", message)

@@ -1,0 +1,1 @@
+"""One image: decode, check, resize, enhance, draw a phantom; bytes and arrays only."""

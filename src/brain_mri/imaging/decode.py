@@ -1,0 +1,257 @@
+"""The only decoder of the project: bytes of an image file in, checked 8-bit grey pixels out.
+
+Everything that reads a scan (ingestion, preprocessing, serving) comes through `decode_grey`, so that a file is
+accepted or refused, and looks, the same everywhere. The content decides what a file is; its name is never looked at.
+
+Two libraries share the work. Pillow reads every header without decoding, so that limits hold before memory is spent,
+and decodes what is rare. OpenCV decodes JPEG, which is nearly everything here, a fifth faster: both use libjpeg-turbo
+and take its luma channel, and the tests hold them to equal pixels.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+GreyPixels: TypeAlias = npt.NDArray[np.uint8]
+
+REFUSAL_REASONS: dict[str, str] = {
+    "empty": "the file has no bytes",
+    "too_large": "the file has more bytes than allowed",
+    "not_an_image": "the content is no image of a known format",
+    "too_many_pixels": "the header claims more pixels than allowed (a decompression bomb?)",
+    "too_many_passes": "the JPEG is cut into so many passes that decoding it could take hours",
+    "too_small": "a side is shorter than allowed",
+    "several_frames": "the file is animated or holds several pages",
+    "unsupported_mode": "the colour mode has no defined conversion to grey",
+    "damaged": "the content is truncated or damaged",
+    "blank": "the picture has no contrast",
+}
+"""Every `RefusedImage.reason`, with its meaning for people."""
+
+# Pillow's other formats are left out on purpose: some start helper programs, none is used for scans.
+_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "PPM")
+_JPEG_FORMATS = ("JPEG", "MPO")  # MPO is a JPEG with further pictures behind it, as telephones write it
+_BYTE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
+_WIDE_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
+_BITS = {"1": 1, "I": 32, "F": 32}
+_ORIENTATION_TAG = 0x0112
+# A progressive JPEG has about ten passes. Each costs a walk over all pixels, whatever its own few bytes
+# (libjpeg-turbo project, "Two Issues with the JPEG Standard", 2015).
+_MAX_JPEG_PASSES = 200
+_JPEG_PASS_MARKER = b"\xff\xda"
+
+
+class RefusedImage(ValueError):  # noqa: N818  (it names what happened to the image)
+    """An image that cannot or must not be used; `str()` of it is a sentence for people.
+
+    Attributes:
+        reason: one of the keys of `REFUSAL_REASONS`.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(reason, message)  # both, so that it survives the way between processes
+        self.reason = reason
+        self._message = message
+
+    def __str__(self) -> str:
+        return self._message
+
+
+@dataclass(frozen=True)
+class DecodeLimits:
+    """What an image may be like; the defaults are far from any sensible scan.
+
+    Attributes:
+        max_bytes: longest file, in bytes.
+        max_pixels: largest width × height in the header. Pillow itself refuses more than about 179 million.
+        min_side: shortest width or height, in pixels.
+        min_contrast: smallest difference between the brightest and the darkest grey level (0 to 255).
+    """
+
+    max_bytes: int = 64 * 2**20
+    max_pixels: int = 25_000_000
+    min_side: int = 32
+    min_contrast: int = 16
+
+
+@dataclass(frozen=True)
+class GreyImage:
+    """A decoded image.
+
+    Attributes:
+        pixels: uint8, (height, width), C-contiguous, upright (the EXIF orientation is applied).
+        mode: Pillow's name of the stored mode, such as `L`, `RGB`, `P`, `I;16`.
+        format: Pillow's name of the format, such as `JPEG`, `PNG`.
+        bit_depth: stored bits per sample: 1, 8, 16 or 32.
+    """
+
+    pixels: GreyPixels
+    mode: str
+    format: str
+    bit_depth: int
+
+
+def decode_grey(content: bytes, limits: DecodeLimits = DecodeLimits()) -> GreyImage:
+    """Decode an image file to upright 8-bit grey pixels, or refuse it.
+
+    - Colour becomes luma, 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601); a JPEG's is stored as such.
+    - Transparency is laid over black, the background of a scan.
+    - Grey of more than 8 bits is stretched from its own lowest and highest value to 0 … 255, because 12-bit scans
+      in 16-bit files would turn black otherwise. Integers that span less than 256 levels are shifted, not stretched,
+      so that noise is not blown up. Colour of 16 bits keeps its high byte.
+    - Several frames or pages are refused: taking the first would drop the others in silence.
+    - Truncated files are refused, a JPEG without its end marker too. Damage inside a JPEG that still decodes to the
+      end cannot be seen.
+
+    Args:
+        content: the whole file.
+        limits: what to refuse; checked before decoding wherever the header tells.
+
+    Returns:
+        The pixels with what the header says about them.
+
+    Raises:
+        RefusedImage: whatever is wrong with the content; nothing else is raised because of it.
+
+    Example:
+        >>> decode_grey(Path("scan.jpg").read_bytes()).pixels.shape
+        (512, 512)
+    """
+    if not content:
+        raise RefusedImage("empty", "The file is empty: 0 bytes.")
+    if len(content) > limits.max_bytes:
+        raise RefusedImage(
+            "too_large", f"The file has {len(content):,} bytes; at most {limits.max_bytes:,} are allowed."
+        )
+    try:
+        return _decode(content, limits)
+    except RefusedImage:
+        raise
+    except UnidentifiedImageError as error:
+        raise RefusedImage("not_an_image", f"The content is none of {', '.join(_FORMATS)}.") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise RefusedImage("too_many_pixels", str(error)) from error
+    except Exception as error:  # decoders raise nearly anything on damaged content
+        raise RefusedImage("damaged", f"The image cannot be decoded: {error}") from error
+
+
+def _decode(content: bytes, limits: DecodeLimits) -> GreyImage:
+    image = Image.open(io.BytesIO(content), formats=_FORMATS)
+    _check_header(image, limits)
+    mode, format_name, bit_depth = image.mode, str(image.format), _bit_depth(image)
+    width, height = image.size
+    if format_name in _JPEG_FORMATS and mode in ("L", "RGB"):
+        orientation = _orientation(image)
+        pixels = _decode_jpeg(content)
+    else:
+        if format_name == "PNG":
+            image.verify()  # loading alone passes over wrong checksums and a missing end
+            image = Image.open(io.BytesIO(content), formats=("PNG",))
+        image.load()
+        orientation = _orientation(image)
+        pixels = _grey_from_pillow(image)
+    if pixels.shape not in ((height, width), (width, height)):
+        raise RefusedImage(
+            "damaged", f"The header promises {width}×{height} pixels, decoding gave {pixels.shape[::-1]}."
+        )
+    pixels = np.ascontiguousarray(_upright(pixels, orientation))
+    darkest, brightest, _, _ = cv2.minMaxLoc(pixels)
+    if brightest - darkest < limits.min_contrast:
+        raise RefusedImage(
+            "blank",
+            f"All grey levels lie within {darkest:.0f} … {brightest:.0f}; "
+            f"a contrast of at least {limits.min_contrast} is expected.",
+        )
+    return GreyImage(pixels, mode, format_name, bit_depth)
+
+
+def _check_header(image: Image.Image, limits: DecodeLimits) -> None:
+    width, height = image.size
+    if width * height > limits.max_pixels:
+        raise RefusedImage(
+            "too_many_pixels",
+            f"The header claims {width}×{height} pixels; at most {limits.max_pixels:,} are allowed.",
+        )
+    if min(width, height) < limits.min_side:
+        raise RefusedImage(
+            "too_small", f"The image has {width}×{height} pixels; a side has at least {limits.min_side}."
+        )
+    if image.mode not in _BYTE_MODES + _WIDE_MODES:
+        raise RefusedImage("unsupported_mode", f"Mode {image.mode!r} has no defined conversion to grey.")
+    if image.format != "MPO" and getattr(image, "is_animated", False):
+        raise RefusedImage(
+            "several_frames", "The file holds several frames; store each as a file of its own."
+        )
+
+
+def _decode_jpeg(content: bytes) -> GreyPixels:
+    passes = content.count(_JPEG_PASS_MARKER)
+    if passes > _MAX_JPEG_PASSES:
+        raise RefusedImage(
+            "too_many_passes", f"The JPEG has {passes:,} passes; at most {_MAX_JPEG_PASSES} are decoded."
+        )
+    flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    if pixels is None:
+        raise RefusedImage(
+            "damaged", "The JPEG is truncated or damaged: its pixels end before its end marker."
+        )
+    return np.asarray(pixels, np.uint8)
+
+
+def _grey_from_pillow(image: Image.Image) -> GreyPixels:
+    if image.mode in _WIDE_MODES:
+        return _stretch(np.asarray(image))
+    if image.has_transparency_data:
+        opaque = Image.new("RGBA", image.size, "black")
+        opaque.alpha_composite(image.convert("RGBA"))
+        image = opaque
+    return np.asarray(image.convert("L"), np.uint8)
+
+
+def _stretch(values: npt.NDArray[np.number]) -> GreyPixels:
+    """Map the range of wide values to 0 … 255; values that are not finite become the lowest."""
+    wide = values.astype(np.float64)
+    finite = np.isfinite(wide)
+    if not finite.any():
+        return np.zeros(values.shape, np.uint8)
+    low, high = wide[finite].min(), wide[finite].max()
+    span = high - low
+    if np.issubdtype(values.dtype, np.integer):
+        span = max(span, 255.0)
+    scaled = (np.where(finite, wide, low) - low) * (255.0 / span if span else 0.0)
+    return np.asarray(np.rint(scaled), np.uint8)
+
+
+def _bit_depth(image: ImageFile.ImageFile) -> int:
+    """Bits per stored sample: 16-bit colour hides in what Pillow is about to unpack, not in its mode."""
+    unpacking = str(image.tile[0].args) if image.tile else ""
+    if image.mode.startswith("I;16") or (image.format in ("PNG", "TIFF") and ";16" in unpacking):
+        return 16
+    return _BITS.get(image.mode, 8)
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 (upright) to 8; 1 where there is none that can be read."""
+    try:
+        return int(image.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception:  # broken metadata does not spoil good pixels
+        return 1
+
+
+def _upright(pixels: GreyPixels, orientation: int) -> GreyPixels:
+    """Undo an EXIF orientation (CIPA DC-008, tag 274); unknown values mean upright."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.T
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels

@@ -1,0 +1,116 @@
+"""The image work between a file and a network: training, evaluation and serving all do it here, alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from brain_mri.imaging.decode import DecodeLimits, GreyPixels, decode_grey
+
+_HEAD_MARGIN = 0.02  # of the box's longer side, so that the skin is not cut
+_SMALLEST_HEAD = 0.1  # of the picture's area; less is no head but a label or a lesion
+_CLAHE_CLIP_LIMIT = 2.0
+_CLAHE_TILES = (8, 8)
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """How a scan becomes a network's input.
+
+    Attributes:
+        image_size: height and width of the result, in pixels.
+        crop_to_head: cut away the dark surroundings of the head first.
+        clahe: even out contrast locally at the end.
+    """
+
+    image_size: int = 224
+    crop_to_head: bool = False
+    clahe: bool = False
+
+    def __post_init__(self) -> None:
+        if self.image_size < 1:
+            raise ValueError(
+                f"image_size is {self.image_size}; give the side of the result in pixels, such as 224."
+            )
+
+
+def prepare_scan(
+    content: bytes,
+    options: PrepareOptions = PrepareOptions(),
+    limits: DecodeLimits = DecodeLimits(),
+) -> GreyPixels:
+    """Decode a file and prepare its pixels: `decode_grey`, then `prepare_pixels`.
+
+    Args:
+        content: the whole file.
+        options: what to do.
+        limits: what to refuse.
+
+    Returns:
+        uint8 (image_size, image_size), C-contiguous.
+
+    Raises:
+        RefusedImage: the content is no usable image.
+
+    Example:
+        >>> prepare_scan(Path("scan.jpg").read_bytes(), PrepareOptions(image_size=160)).shape
+        (160, 160)
+    """
+    return prepare_pixels(decode_grey(content, limits).pixels, options)
+
+
+def prepare_pixels(grey: GreyPixels, options: PrepareOptions = PrepareOptions()) -> GreyPixels:
+    """Crop (if asked), resize by area averaging, even out contrast (if asked).
+
+    The aspect ratio is not kept. Averaging over areas lets no detail alias when shrinking; where a side is
+    enlarged, OpenCV's `INTER_AREA` interpolates linearly between the nearest pixels instead.
+
+    Args:
+        grey: uint8 (height, width).
+        options: what to do.
+
+    Returns:
+        uint8 (image_size, image_size), C-contiguous, 0 to 255; scaling to a network's range is the network's
+        first layer.
+    """
+    if options.crop_to_head:
+        grey = crop_to_head(grey)
+    size = (options.image_size, options.image_size)
+    prepared = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
+    if options.clahe:
+        prepared = even_contrast(prepared)
+    return np.ascontiguousarray(prepared)
+
+
+def crop_to_head(grey: GreyPixels) -> GreyPixels:
+    """Cut uint8 (height, width) pixels to the box of the largest bright connected part, with a small margin.
+
+    Bright means above half of Otsu's threshold (N. Otsu, 1979) of the smoothed picture: that keeps grey matter and
+    skin and leaves out the noise of the air. A picture where no part covers a tenth of the area is returned as it is;
+    one that is tight already loses nothing.
+    """
+    smooth = cv2.GaussianBlur(grey, (5, 5), 0)
+    otsu, _ = cv2.threshold(smooth, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+    bright = (smooth > otsu / 2).astype(np.uint8)
+    _, _, statistics, _ = cv2.connectedComponentsWithStats(bright)
+    parts = statistics[1:]  # the first is the background
+    if not len(parts):
+        return grey
+    left, top, width, height, area = (int(value) for value in parts[parts[:, cv2.CC_STAT_AREA].argmax()])
+    if area < _SMALLEST_HEAD * grey.size:
+        return grey
+    margin = round(_HEAD_MARGIN * max(width, height))
+    rows = slice(max(top - margin, 0), top + height + margin)
+    columns = slice(max(left - margin, 0), left + width + margin)
+    return grey[rows, columns]
+
+
+def even_contrast(grey: GreyPixels) -> GreyPixels:
+    """Contrast-limited adaptive histogram equalisation of uint8 (height, width) pixels.
+
+    Clip limit 2, 8×8 tiles (K. Zuiderveld, "Contrast Limited Adaptive Histogram Equalization", Graphics Gems IV,
+    1994).
+    """
+    return np.asarray(cv2.createCLAHE(_CLAHE_CLIP_LIMIT, _CLAHE_TILES).apply(grey), np.uint8)

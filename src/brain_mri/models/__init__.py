@@ -1,0 +1,1 @@
+"""Networks, recipes, the training loop and the export of a trained classifier."""

@@ -1,0 +1,80 @@
+"""Flips, rotations and zooms, drawn per example: in one epoch, an example always moves the same way.
+
+The draws are a table with a row per example of the set, made from (seed, stage, epoch). So they depend
+neither on the order of the batches nor on how many workers share the set.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from brain_mri.models.recipe import Augmentation
+
+DRAWS = 3
+"""Numbers drawn per example: flip, rotation, zoom."""
+
+
+def draw_table(rows: int, seed: int, stage: int, epoch: int) -> NDArray[np.float32]:
+    """Draw what decides about every example of an epoch.
+
+    Args:
+        rows: Examples in the whole set.
+        seed: Of the recipe.
+        stage: Number of the stage, from 0.
+        epoch: Number of the epoch, from 1.
+
+    Returns:
+        float32 in [0, 1), shape ``(rows, 3)``; row i belongs to the example with index i.
+
+    Example:
+        >>> draw_table(2, seed=1, stage=0, epoch=1).shape
+        (2, 3)
+    """
+    return np.random.default_rng((seed, stage, epoch)).random((rows, DRAWS), dtype=np.float32)
+
+
+def augment(images: tf.Tensor, draws: tf.Tensor, options: Augmentation) -> tf.Tensor:
+    """Flip, rotate and zoom images about their centre; what comes from outside is black.
+
+    Args:
+        images: float32 ``(b, h, w, c)``.
+        draws: float32 in [0, 1) ``(b, 3)``, rows of :func:`draw_table`.
+        options: How far an image may move.
+
+    Returns:
+        float32 of the same shape, bilinearly interpolated.
+    """
+    import tensorflow as tf
+
+    if not options.active:
+        return images
+    height, width = tf.shape(images)[1], tf.shape(images)[2]
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=images,
+        transforms=_transforms(draws, options, tf.cast(height, tf.float32), tf.cast(width, tf.float32)),
+        output_shape=tf.stack([height, width]),
+        interpolation="BILINEAR",
+        fill_mode="CONSTANT",
+        fill_value=0.0,
+    )
+
+
+def _transforms(draws: tf.Tensor, options: Augmentation, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+    """Maps from output to input pixels, ``(b, 8)``: ``x' = a x + b y + c``, ``y' = d x + e y + f``."""
+    import tensorflow as tf
+
+    mirror = tf.where(draws[:, 0] < 0.5, -1.0, 1.0) if options.flip else tf.ones_like(draws[:, 0])
+    angle = (2 * draws[:, 1] - 1) * (options.rotation_degrees * np.pi / 180)
+    scale = 1 / (1 + (2 * draws[:, 2] - 1) * options.zoom)
+    cosine, sine = tf.cos(angle) * scale, tf.sin(angle) * scale
+    a, b, d, e = mirror * cosine, -mirror * sine, sine, cosine
+    x, y = (width - 1) / 2, (height - 1) / 2
+    c, f = x - a * x - b * y, y - d * x - e * y
+    zero = tf.zeros_like(a)
+    return tf.stack([a, b, c, d, e, f, zero, zero], axis=1)

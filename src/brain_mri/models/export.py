@@ -1,0 +1,85 @@
+"""The network as an ONNX graph, which answers without TensorFlow; checked against Keras before it leaves."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import keras
+
+LARGEST_DIFFERENCE = 1e-4
+"""Between a probability of the graph and of the network: float32 sums in another order stay far below."""
+
+
+class ExportError(RuntimeError):
+    """The exported graph does not answer as the network does."""
+
+
+class ExportedGraph(NamedTuple):
+    """An ONNX graph and how far its answers were from the network's.
+
+    Attributes:
+        content: Bytes of the ``.onnx`` file: grey values float32 ``(b, h, w, 1)`` in [0, 255] in, probabilities
+            float32 ``(b, classes)`` out.
+        difference: Largest absolute difference of a probability on the images it was checked with.
+    """
+
+    content: bytes
+    difference: float
+
+
+def export_onnx(model: keras.Model, images: NDArray[np.uint8]) -> ExportedGraph:
+    """Export a network through tf2onnx and compare both on real images.
+
+    Args:
+        model: The classifier.
+        images: uint8 ``(n, h, w, 1)``, at least one, like those it was trained on.
+
+    Raises:
+        ExportError: The largest difference is above ``LARGEST_DIFFERENCE``.
+
+    Example:
+        >>> export_onnx(model, images).difference < 1e-4  # doctest: +SKIP
+        True
+    """
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        path = Path(folder) / "graph.onnx"
+        model.export(path, format="onnx", verbose=False)
+        content = path.read_bytes()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    pixels = images.astype(np.float32)
+    (answers,) = session.run(None, {session.get_inputs()[0].name: pixels})
+    difference = float(np.abs(answers - np.asarray(model(pixels, training=False))).max())
+    if not difference <= LARGEST_DIFFERENCE:  # not a number is refused too
+        raise ExportError(
+            f"The ONNX graph of {model.name} differs from the network by {difference:.2g} in a probability "
+            f"on {len(images)} images; at most {LARGEST_DIFFERENCE:g} is accepted. "
+            "Check the versions of tf2onnx and Keras against requirements.lock."
+        )
+    return ExportedGraph(content, difference)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep tf2onnx's and Keras' own chatter out of a user's log."""
+    loggers = [logging.getLogger(name) for name in ("tf2onnx", "tensorflow", "absl")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

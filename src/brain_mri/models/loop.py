@@ -1,0 +1,341 @@
+"""The training loop: stages, epochs, steps.
+
+It is our own and not `keras.Model.fit`, because Keras 3's `fit` does not run under TensorFlow's distribution
+strategies; the step below needs nothing but a gradient tape and `optimizer.apply`, which do.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+
+import numpy as np
+
+from brain_mri.models.augmentation import DRAWS, augment, draw_table
+from brain_mri.models.estimate import describe_device, estimate_minutes, processor_cores
+from brain_mri.models.network import set_trained_layers
+from brain_mri.models.progress import (
+    EpochRecord,
+    Progress,
+    StageRecord,
+    advance,
+    class_weights,
+    find_warnings,
+    should_stop,
+)
+
+if TYPE_CHECKING:
+    import keras
+
+    from brain_mri.models.recipe import Recipe, Stage
+    from brain_mri.models.shards import Shards
+
+log = logging.getLogger(__name__)
+
+EVALUATION_BATCH = 64
+SECONDS_BETWEEN_LINES = 30.0
+
+
+class TrainingDiverged(ArithmeticError):  # noqa: N818 - it is what happened, not only an error
+    """The loss is no longer a number."""
+
+
+class TrainingHistory(TypedDict):
+    """What happened in a training: ready for JSON."""
+
+    stages: list[StageRecord]
+    warnings: list[str]
+    device: str
+    seconds: float
+
+
+class Measured(NamedTuple):
+    """Mean loss and share of right answers over a pass."""
+
+    loss: float
+    accuracy: float
+
+
+Step = Callable[..., tuple[Any, Any]]
+"""From a batch to the sum of its losses and the number of right answers, both scalar tensors."""
+
+
+class _Run(NamedTuple):
+    """What stays the same from the first stage to the last."""
+
+    model: keras.Model
+    recipe: Recipe
+    train: Shards
+    validation: Shards
+
+
+def train_classifier(
+    model: keras.Model, recipe: Recipe, train: Shards, validation: Shards
+) -> TrainingHistory:
+    """Train a network through all stages of its recipe, in place; it ends with the best weights seen.
+
+    Args:
+        model: From :func:`brain_mri.models.network.build_network` with the same recipe.
+        recipe: Decides everything.
+        train: Labelled images to learn from.
+        validation: Labelled images that decide about learning rate, stopping and the best weights.
+
+    Returns:
+        A record per stage and epoch, and sentences about what looks wrong.
+
+    Raises:
+        TrainingDiverged: The loss became NaN or infinite.
+        ValueError: Images or classes are not those of the recipe, or there are none.
+
+    Example:
+        >>> history = train_classifier(build_network(recipe), recipe, train, validation)  # doctest: +SKIP
+        >>> history["stages"][-1]["epochs"][-1]["validation_accuracy"]  # doctest: +SKIP
+        0.93
+    """
+    _check_shards(recipe, train, "training")
+    _check_shards(recipe, validation, "validation")
+    started = time.perf_counter()
+    device = describe_device()
+    _announce(recipe, train, validation, device)
+    stages: list[StageRecord] = []
+    best_loss = math.inf
+    run = _Run(model, recipe, train, validation)
+    for number, stage in enumerate(recipe.stages):
+        record = _train_stage(run, number, best_loss)
+        best_loss = record["best_validation_loss"]
+        stages.append(record)
+        log.info(
+            "Stage %r: best epoch %d, validation loss %.4f.", stage.name, record["best_epoch"], best_loss
+        )
+    warnings = find_warnings(stages, validation.label_counts)
+    for warning in warnings:
+        log.warning(warning)
+    seconds = time.perf_counter() - started
+    return {"stages": stages, "warnings": warnings, "device": device, "seconds": seconds}
+
+
+def _check_shards(recipe: Recipe, shards: Shards, what: str) -> None:
+    if shards.rows == 0:
+        raise ValueError(f"There are no {what} images.")
+    if shards.image_size != recipe.image_size or tuple(shards.classes) != recipe.classes:
+        raise ValueError(
+            f"The {what} images are {shards.image_size} pixels of classes {', '.join(shards.classes)}; the "
+            f"recipe expects {recipe.image_size} pixels of {', '.join(recipe.classes)}. "
+            "Run preprocessing again."
+        )
+
+
+def _announce(recipe: Recipe, train: Shards, validation: Shards, device: str) -> None:
+    if device.endswith("GPU") or device.endswith("GPUs"):
+        duration = "minutes are known after the first epoch"
+    else:
+        minutes = estimate_minutes(recipe, train.rows, validation.rows, processor_cores())
+        duration = f"about {max(1, round(minutes))} min"
+    log.info(
+        "Training %s (recipe %s, weights %s) on %s: %s training and %s validation images, "
+        "up to %d epochs, %s.",
+        recipe.backbone, recipe.name, recipe.weights or "random", device, f"{train.rows:,}",
+        f"{validation.rows:,}", recipe.epochs, duration,
+    )  # fmt: skip
+
+
+def _train_stage(run: _Run, number: int, best_loss: float) -> StageRecord:
+    """Train one stage; `best_loss` is that of the weights it begins with, which it must beat."""
+    import keras
+
+    model, recipe, stage = run.model, run.recipe, run.recipe.stages[number]
+    set_trained_layers(model, recipe, stage)
+    optimizer = keras.optimizers.Adam(stage.learning_rate)
+    weights = class_weights(run.train.label_counts, len(recipe.classes))
+    step = make_train_step(model, optimizer, recipe, weights)
+    evaluate = make_evaluation_step(model, recipe)
+    progress = Progress(stage.learning_rate, best_loss)
+    best_weights = model.get_weights()
+    epochs: list[EpochRecord] = []
+    for epoch in range(1, stage.epochs + 1):
+        record = _train_epoch(
+            run, number, epoch, step=step, evaluate=evaluate, learning_rate=progress.learning_rate
+        )
+        epochs.append(record)
+        _log_epoch(stage, record)
+        progress = advance(progress, epoch, record["validation_loss"], recipe)
+        if progress.best_epoch == epoch:
+            best_weights = model.get_weights()
+        if should_stop(progress, recipe):
+            log.info(
+                "Stage %r stops early: no better validation loss for %d epochs.", stage.name, progress.waited
+            )
+            break
+        if progress.learning_rate != record["learning_rate"]:
+            log.info(
+                "Learning rate lowered to %.2g: validation loss is on a plateau.", progress.learning_rate
+            )
+        optimizer.learning_rate = progress.learning_rate
+    model.set_weights(best_weights)
+    return {
+        "name": stage.name,
+        "epochs": epochs,
+        "best_epoch": progress.best_epoch,
+        "best_validation_loss": progress.best_loss,
+        "stopped_early": should_stop(progress, recipe),
+        "trained_parameters": int(sum(np.prod(variable.shape) for variable in model.trainable_variables)),
+    }
+
+
+def _train_epoch(
+    run: _Run, number: int, epoch: int, *, step: Step, evaluate: Step, learning_rate: float
+) -> EpochRecord:
+    started = time.perf_counter()
+    measured = _run_training_pass(step, run, number, epoch)
+    trained = time.perf_counter()
+    checked = run_evaluation(evaluate, run.validation)
+    _check_finite(checked.loss, f"validation after epoch {epoch}", run.recipe.stages[number])
+    return {
+        "epoch": epoch,
+        "loss": measured.loss,
+        "accuracy": measured.accuracy,
+        "validation_loss": checked.loss,
+        "validation_accuracy": checked.accuracy,
+        "learning_rate": learning_rate,
+        "images_per_second": run.train.rows / (trained - started),
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def _run_training_pass(step: Step, run: _Run, number: int, epoch: int) -> Measured:
+    """Take one step per batch of a freshly shuffled training set."""
+    train, recipe, stage = run.train, run.recipe, run.recipe.stages[number]
+    draws = draw_table(train.rows, recipe.seed, number, epoch)
+    order = int(np.random.SeedSequence((recipe.seed, number, epoch)).generate_state(1)[0])
+    images, loss_sum, right = 0, 0.0, 0
+    started = spoken = time.perf_counter()
+    for pixels, labels, index in train.tensorflow(stage.batch_size, shuffle_seed=order):
+        batch_loss, batch_right = step(pixels, labels, draws[index.numpy()])
+        loss_sum += float(batch_loss)
+        right += int(batch_right)
+        images += len(labels)
+        _check_finite(loss_sum, f"epoch {epoch} after {images:,} images", stage)
+        now = time.perf_counter()
+        if now - spoken >= SECONDS_BETWEEN_LINES:
+            spoken = now
+            rate = images / (now - started)
+            log.info(
+                "Epoch %d: %s of %s images, %.0f images/s.", epoch, f"{images:,}", f"{train.rows:,}", rate
+            )
+    return Measured(loss_sum / images, right / images)
+
+
+def _check_finite(loss: float, when: str, stage: Stage) -> None:
+    if not math.isfinite(loss):
+        raise TrainingDiverged(
+            f"The loss became {loss} in stage {stage.name!r}, {when}. The stage began at learning rate "
+            f"{stage.learning_rate:g}: lower it, or look for broken inputs."
+        )
+
+
+def run_evaluation(evaluate: Step, shards: Shards) -> Measured:
+    """Measure a network on every image of a set.
+
+    Args:
+        evaluate: From :func:`make_evaluation_step`.
+        shards: Labelled images.
+    """
+    images, loss_sum, right = 0, 0.0, 0
+    for pixels, labels, _ in shards.tensorflow(EVALUATION_BATCH):
+        batch_loss, batch_right = evaluate(pixels, labels)
+        loss_sum += float(batch_loss)
+        right += int(batch_right)
+        images += len(labels)
+    return Measured(loss_sum / images, right / images)
+
+
+def make_train_step(
+    model: keras.Model, optimizer: keras.optimizers.Optimizer, recipe: Recipe, weights: Sequence[float]
+) -> Step:
+    """Compile one optimizer step on a batch.
+
+    Args:
+        model: With the layers of the stage unfrozen already: variables are taken from it now.
+        optimizer: Fresh, for these variables.
+        recipe: Names augmentation and label smoothing.
+        weights: Per class; all 1 where the recipe wants no class weights.
+
+    Returns:
+        ``step(pixels uint8 (b, h, w, 1), labels int64 (b,), draws float32 (b, 3))`` → (sum of losses, right
+        answers).
+    """
+    import keras
+    import tensorflow as tf
+
+    variables = model.trainable_variables
+    optimizer.build(variables)
+    values = [variable.value for variable in variables]
+    class_weight = tf.constant(weights if recipe.class_weights else [1.0] * len(recipe.classes), tf.float32)
+
+    def step(pixels: tf.Tensor, labels: tf.Tensor, draws: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        images = augment(tf.cast(pixels, tf.float32), draws, recipe.augmentation)
+        truth = tf.one_hot(labels, len(recipe.classes))
+        # Watching the trained variables alone keeps a frozen base out of the tape.
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(values)
+            probabilities = model(images, training=True)
+            losses = keras.losses.categorical_crossentropy(
+                truth, probabilities, label_smoothing=recipe.label_smoothing
+            )
+            losses *= tf.gather(class_weight, labels)
+            loss = tf.reduce_mean(losses)
+        optimizer.apply(tape.gradient(loss, values), variables)
+        return tf.reduce_sum(losses), _count_right(probabilities, labels)
+
+    signature = [*_batch_signature(recipe), tf.TensorSpec((None, DRAWS), tf.float32)]
+    compiled: Step = tf.function(step, input_signature=signature)
+    return compiled
+
+
+def make_evaluation_step(model: keras.Model, recipe: Recipe) -> Step:
+    """Compile the measurement of a batch: plain cross-entropy, without class weights or smoothing.
+
+    Returns:
+        ``step(pixels uint8 (b, h, w, 1), labels int64 (b,))`` → (sum of losses, right answers).
+    """
+    import keras
+    import tensorflow as tf
+
+    def step(pixels: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        probabilities = model(tf.cast(pixels, tf.float32), training=False)
+        losses = keras.losses.sparse_categorical_crossentropy(labels, probabilities)
+        return tf.reduce_sum(losses), _count_right(probabilities, labels)
+
+    compiled: Step = tf.function(step, input_signature=_batch_signature(recipe))
+    return compiled
+
+
+def _batch_signature(recipe: Recipe) -> list[Any]:
+    """One signature for whole and last batches: no second tracing."""
+    import tensorflow as tf
+
+    size = recipe.image_size
+    return [tf.TensorSpec((None, size, size, 1), tf.uint8), tf.TensorSpec((None,), tf.int64)]
+
+
+def _count_right(probabilities: Any, labels: Any) -> Any:
+    import tensorflow as tf
+
+    answers = tf.argmax(probabilities, axis=1, output_type=tf.int64)
+    return tf.reduce_sum(tf.cast(answers == labels, tf.int64))
+
+
+def _log_epoch(stage: Stage, record: EpochRecord) -> None:
+    log.info(
+        "Stage %r epoch %d/%d: loss %.4f, accuracy %.3f, validation loss %.4f, validation accuracy %.3f, "
+        "%.0f images/s, %.0f s.",
+        stage.name, record["epoch"], stage.epochs, record["loss"], record["accuracy"],
+        record["validation_loss"], record["validation_accuracy"], record["images_per_second"],
+        record["seconds"],
+    )  # fmt: skip
+    left = stage.epochs - record["epoch"]
+    if record["epoch"] == 1 and left:
+        log.info("Stage %r: at this pace %.1f more minutes.", stage.name, left * record["seconds"] / 60)

@@ -1,0 +1,200 @@
+"""Recipes: everything that decides how a network is built and trained, as one object that is saved with it.
+
+Nothing about a training hides in code or defaults: a :class:`Recipe` read back from ``recipe.json`` and the
+same data give the same network again.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+BACKBONES = ("resnet50", "mobilenetv2", "compact")
+RECIPES = ("baseline",)
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class HeadBlock(_Frozen):
+    """One dense layer with ReLU on top of the pooled features, then what keeps it from memorising.
+
+    Attributes:
+        units: Width of the dense layer.
+        batch_norm: Whether batch normalisation follows it.
+        dropout: Share of its outputs that are dropped while training.
+    """
+
+    units: Annotated[int, Field(ge=1)]
+    batch_norm: bool = False
+    dropout: Share = 0.0
+
+
+class Stage(_Frozen):
+    """One stretch of training with one set of trained layers.
+
+    Attributes:
+        name: What logs and figures call it.
+        epochs: Passes over the training set, at most.
+        batch_size: Images a step.
+        learning_rate: Of Adam, at the start of the stage.
+        unfrozen_layers: How many of the backbone's last layers are trained: 0 trains the head alone, "all"
+            everything.
+    """
+
+    name: str
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)]
+    learning_rate: Annotated[float, Field(gt=0)]
+    unfrozen_layers: Annotated[int, Field(ge=0)] | Literal["all"]
+
+
+class Augmentation(_Frozen):
+    """How far a training image may be moved; drawn anew for every example and epoch.
+
+    Attributes:
+        flip: Whether half of the images are mirrored left to right.
+        rotation_degrees: Rotations are uniform in ± this.
+        zoom: Zooms are uniform in 1 ± this.
+    """
+
+    flip: bool = True
+    rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 18.0
+    zoom: Share = 0.1
+
+    @property
+    def active(self) -> bool:
+        """Whether any image is changed at all."""
+        return self.flip or self.rotation_degrees > 0 or self.zoom > 0
+
+
+class Recipe(_Frozen):
+    """Everything that decides how a network is built and trained.
+
+    Attributes:
+        name: Name of the recipe it was made from.
+        backbone: One of ``BACKBONES``.
+        weights: "imagenet" (downloaded by Keras), the path of a weights file, or None for a random start.
+        image_size: Height and width of the input in pixels.
+        classes: Class keys in the order of the network's outputs.
+        head: Dense layers between pooled features and softmax.
+        stages: Stretches of training, in order.
+        augmentation: How far a training image may be moved.
+        class_weights: Whether rare classes weigh more in the loss.
+        label_smoothing: Share of the truth that is spread over all classes.
+        early_stopping_patience: Epochs without a lower validation loss after which a stage ends.
+        plateau_patience: Epochs without a lower validation loss after which the learning rate is lowered.
+        plateau_factor: What it is then multiplied with.
+        seed: From which initial weights, order, augmentation and dropout are drawn.
+
+    Example:
+        >>> recipe = make_recipe("baseline", backbone="mobilenetv2", weights="imagenet", image_size=224,
+        ...                      classes=("glioma", "meningioma", "notumor", "pituitary"), seed=42)
+        >>> [stage.unfrozen_layers for stage in recipe.stages]
+        [0, 50]
+        >>> Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+        True
+    """
+
+    name: str
+    backbone: str
+    weights: str | None
+    image_size: Annotated[int, Field(ge=32)]
+    classes: Annotated[tuple[str, ...], Field(min_length=2)]
+    head: tuple[HeadBlock, ...]
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    augmentation: Augmentation = Augmentation()
+    class_weights: bool = True
+    label_smoothing: Share = 0.0
+    early_stopping_patience: Annotated[int, Field(ge=1)] = 5
+    plateau_patience: Annotated[int, Field(ge=1)] = 3
+    plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    seed: int = 42
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all stages together, at most."""
+        return sum(stage.epochs for stage in self.stages)
+
+
+def known_name(given: str, known: Collection[str], what: str) -> str:
+    """Return `given` where it is one of the known names.
+
+    Raises:
+        ValueError: It is not; the message lists the names and the nearest match.
+
+    Example:
+        >>> known_name("compact", BACKBONES, "backbone")
+        'compact'
+    """
+    if given in known:
+        return given
+    near = difflib.get_close_matches(given.lower(), known, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"Unknown {what} {given!r}: expected one of {', '.join(known)}.{hint}")
+
+
+def make_recipe(
+    name: str,
+    *,
+    backbone: str,
+    weights: str | None,
+    image_size: int,
+    classes: tuple[str, ...],
+    seed: int,
+    epochs: int | None = None,
+) -> Recipe:
+    """Make a named recipe for a backbone.
+
+    Args:
+        name: One of ``RECIPES``.
+        backbone: One of ``BACKBONES``.
+        weights: As in :class:`Recipe`.
+        image_size: Height and width of the model inputs in pixels.
+        classes: Class keys in the order of the labels.
+        seed: As in :class:`Recipe`.
+        epochs: A limit on the epochs of each stage, for a quick try; None takes the recipe's own.
+
+    Raises:
+        ValueError: A name that is not known, with the nearest match.
+    """
+    known_name(name, RECIPES, "recipe")
+    known_name(backbone, BACKBONES, "backbone")
+    stages = _from_scratch() if backbone == "compact" else _two_stages(backbone)
+    head = _COMPACT_HEAD if backbone == "compact" else _BASELINE_HEAD
+    if epochs is not None:
+        stages = tuple(stage.model_copy(update={"epochs": min(stage.epochs, epochs)}) for stage in stages)
+    return Recipe(
+        name=name,
+        backbone=backbone,
+        weights=weights,
+        image_size=image_size,
+        classes=classes,
+        head=head,
+        stages=stages,
+        seed=seed,
+    )
+
+
+_BASELINE_HEAD = (HeadBlock(units=256, batch_norm=True, dropout=0.5), HeadBlock(units=128, dropout=0.3))
+_COMPACT_HEAD = (HeadBlock(units=64, dropout=0.3),)
+
+
+def _two_stages(backbone: str) -> tuple[Stage, ...]:
+    """First the head on a frozen base, then the last layers of the base with it, at a small learning rate."""
+    unfrozen = {"resnet50": 30, "mobilenetv2": 50}[backbone]
+    return (
+        Stage(name="frozen base", epochs=5, batch_size=16, learning_rate=1e-3, unfrozen_layers=0),
+        Stage(name="fine-tuning", epochs=10, batch_size=16, learning_rate=1e-5, unfrozen_layers=unfrozen),
+    )
+
+
+def _from_scratch() -> tuple[Stage, ...]:
+    """A small network has no weights to protect: it is trained as a whole, from the start."""
+    return (Stage(name="from scratch", epochs=30, batch_size=16, learning_rate=1e-3, unfrozen_layers="all"),)

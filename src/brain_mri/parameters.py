@@ -1,0 +1,94 @@
+"""All parameter sections and their types; what no section knows is refused before anything runs."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from brain_mri.pipelines.ingestion.parameters import IngestionParameters
+from brain_mri.pipelines.preprocessing.parameters import PreprocessingParameters
+from brain_mri.pipelines.reporting.parameters import ReportingParameters
+from brain_mri.pipelines.training.parameters import TrainingParameters
+
+
+class RunParameters(BaseModel):
+    """What `params:run` holds.
+
+    Attributes:
+        allow_stale: Build on outputs that other parameters or another source made.
+        break_lock: Take over a lock that another run holds.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    allow_stale: bool = Field(default=False)
+    break_lock: bool = Field(default=False)
+
+
+SECTIONS: dict[str, type[BaseModel]] = {
+    "ingestion": IngestionParameters,
+    "preprocessing": PreprocessingParameters,
+    "training": TrainingParameters,
+    "reporting": ReportingParameters,
+    "run": RunParameters,
+}
+
+
+class UnknownParameterError(ValueError):
+    """A parameter that nothing reads: Kedro would accept it in silence."""
+
+
+def refuse_unknown(parameters: Mapping[str, Any]) -> None:
+    """Check that every parameter has a reader.
+
+    Args:
+        parameters: All sections, as configuration files and `--params` give them together.
+
+    Raises:
+        UnknownParameterError: Listing each unknown name with the nearest one that exists.
+
+    Example:
+        >>> refuse_unknown({"training": {"backbon": "compact"}})
+        Traceback (most recent call last):
+        brain_mri.parameters.UnknownParameterError: Unknown parameter training.backbon: did you mean training.backbone? …
+    """
+    known = [*SECTIONS, *(name for section, model in SECTIONS.items() for name in _names(model, section))]
+    unknown = [name for name in _given(parameters, SECTIONS) if name not in known]
+    if unknown:
+        lines = []
+        for name in unknown:
+            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            lines.append(f"Unknown parameter {name}" + (f": did you mean {nearest[0]}?" if nearest else "."))
+        raise UnknownParameterError(
+            "\n".join(lines) + "\nThe parameters and what they mean stand in conf/base/parameters_*.yml."
+        )
+
+
+def _names(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    """Dotted names of all fields of a model and of the models in it."""
+    for name, field in model.model_fields.items():
+        yield f"{prefix}.{name}"
+        nested = _model_of(field.annotation)
+        if nested:
+            yield from _names(nested, f"{prefix}.{name}")
+
+
+def _given(values: Mapping[str, Any], models: Mapping[str, type[BaseModel]], prefix: str = "") -> Iterator[str]:
+    """Dotted names of all given values, as deep as there are models to compare them with."""
+    for name, value in values.items():
+        yield f"{prefix}{name}"
+        model = models.get(name)
+        if model is not None and isinstance(value, Mapping):
+            nested = {key: inner for key, field in model.model_fields.items() if (inner := _model_of(field.annotation))}
+            yield from _given(value, nested, f"{prefix}{name}.")
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    """The model in an annotation such as `Model` or `Model | None`."""
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None

@@ -1,0 +1,39 @@
+"""Wiring of the ingestion pipeline."""
+
+from __future__ import annotations
+
+from kedro.pipeline import Pipeline, node
+
+from brain_mri.pipelines.ingestion import nodes
+
+
+def create_pipeline() -> Pipeline:
+    """Raw folder or table → packed scans, manifest with splits, quarantine, exploration."""
+    return Pipeline(
+        [
+            node(nodes.list_scans, ["raw", "params:ingestion"], ["source_files", "source_description"], name="list_scans"),
+            node(nodes.pack_scans, ["source_files", "source_description", "params:ingestion"], "scans@packed", name="pack_scans"),
+            node(
+                nodes.decide_splits,
+                ["source_files", "scans@packed", "source_description", "params:ingestion"],
+                ["manifest", "split_metadata"],
+                name="decide_splits",
+            ),
+            node(nodes.collect_quarantine, ["manifest", "scans@packed"], "quarantine", name="collect_quarantine"),
+            node(
+                nodes.explore,
+                ["manifest", "split_metadata"],
+                ["exploration", "class_distribution", "image_properties"],
+                name="explore",
+                tags="figures",
+            ),
+            node(
+                nodes.draw_samples,
+                ["manifest", "scans@packed", "split_metadata"],
+                "sample_grid",
+                name="draw_samples",
+                tags="figures",
+            ),
+        ],
+        tags="ingestion",
+    )

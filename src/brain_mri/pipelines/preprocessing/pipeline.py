@@ -1,0 +1,29 @@
+"""Wiring of the preprocessing pipeline."""
+
+from __future__ import annotations
+
+from kedro.pipeline import Pipeline, node
+
+from brain_mri.pipelines.preprocessing import nodes
+
+
+def create_pipeline() -> Pipeline:
+    """Packed scans and manifest → one set of model inputs a split, and what was measured on the way."""
+    sets = ["model_inputs_train", "model_inputs_validation", "model_inputs_test"]
+    return Pipeline(
+        [
+            node(
+                nodes.prepare_model_inputs,
+                ["scans@spark", "manifest", "split_metadata", "params:preprocessing"],
+                [f"{name}@spark" for name in sets],
+                name="prepare_model_inputs",
+            ),
+            node(
+                nodes.check_model_inputs,
+                [*(f"{name}@shards" for name in sets), "split_metadata", "params:preprocessing"],
+                "preprocessing_stats",
+                name="check_model_inputs",
+            ),
+        ],
+        tags="preprocessing",
+    )

@@ -1,0 +1,90 @@
+"""Wiring of the pipeline `reporting`."""
+
+from __future__ import annotations
+
+from kedro.pipeline import Pipeline, node
+
+from brain_mri.pipelines.reporting import nodes
+
+FIGURES = (
+    "class_distribution",
+    "image_properties",
+    "sample_grid",
+    "training_history_figure",
+    "confusion_matrix",
+    "per_class_metrics",
+    "roc_curves",
+    "calibration",
+    "sample_predictions",
+)
+
+
+def create_pipeline() -> Pipeline:
+    """Predict the test split once; everything else is drawn and written from those predictions.
+
+    Example:
+        >>> "report" in create_pipeline().outputs()
+        True
+    """
+    measured = ["classification_report", "split_metadata"]
+    return Pipeline(
+        [
+            node(
+                nodes.predict_test,
+                ["classifier", "model_inputs_test@shards", "params:reporting"],
+                "predictions",
+                name="predict_test",
+            ),
+            node(
+                nodes.evaluate,
+                ["predictions", "model_metadata", "preprocessing_stats", "params:reporting"],
+                ["metrics", "classification_report"],
+                name="evaluate",
+            ),
+            node(
+                nodes.draw_training_history,
+                ["training_history", "split_metadata"],
+                "training_history_figure",
+                name="draw_training_history",
+                tags="figures",
+            ),
+            node(
+                nodes.draw_confusion_matrix,
+                measured,
+                "confusion_matrix",
+                name="draw_confusion_matrix",
+                tags="figures",
+            ),
+            node(
+                nodes.draw_per_class_metrics,
+                measured,
+                "per_class_metrics",
+                name="draw_per_class_metrics",
+                tags="figures",
+            ),
+            node(nodes.draw_roc_curves, measured, "roc_curves", name="draw_roc_curves", tags="figures"),
+            node(nodes.draw_calibration, measured, "calibration", name="draw_calibration", tags="figures"),
+            node(
+                nodes.draw_sample_predictions,
+                ["predictions", "model_inputs_test@shards", "split_metadata", "params:reporting"],
+                "sample_predictions",
+                name="draw_sample_predictions",
+                tags="figures",
+            ),
+            node(
+                nodes.build_report,
+                {
+                    "metrics": "metrics",
+                    "classification_report": "classification_report",
+                    "split_metadata": "split_metadata",
+                    "exploration": "exploration",
+                    "training_history": "training_history",
+                    "model_metadata": "model_metadata",
+                    **{f"{name.removesuffix('_figure')}_png": name for name in FIGURES},
+                },
+                "report",
+                name="build_report",
+            ),
+        ],
+        tags="reporting",
+    )

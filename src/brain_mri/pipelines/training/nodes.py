@@ -1,0 +1,212 @@
+"""Nodes of the pipeline `training`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import platform
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from brain_mri.evaluation.calibration import (
+    abstention_threshold,
+    apply_temperature,
+    expected_calibration_error,
+    fit_temperature,
+    out_of_distribution_threshold,
+)
+from brain_mri.models.export import ExportedGraph, export_onnx
+from brain_mri.models.loop import train_classifier
+from brain_mri.models.network import build_network
+from brain_mri.models.predict import Predictions, predict_shards
+from brain_mri.models.recipe import Recipe, make_recipe
+from brain_mri.models.shards import Shards
+from brain_mri.models.version import Calibration, TrainedClassifier
+from brain_mri.pipelines.training.parameters import TrainingParameters
+
+if TYPE_CHECKING:
+    import keras
+
+log = logging.getLogger(__name__)
+
+IMAGES_COMPARED = 16
+NOTICE = "Research software: not a medical device, and its answers are not a diagnosis."
+
+
+def choose_recipe(
+    parameters: TrainingParameters, source_kind: str, image_size: int, classes: tuple[str, ...]
+) -> Recipe:
+    """Make the recipe of a run, with every "auto" resolved.
+
+    Args:
+        parameters: What the user decided.
+        source_kind: "phantom", "folder" or "table".
+        image_size: Of the model inputs, in pixels.
+        classes: Class keys in the order of the labels.
+
+    Example:
+        >>> choose_recipe(TrainingParameters(), "phantom", 224, ("a", "b")).backbone
+        'compact'
+    """
+    backbone = parameters.backbone
+    if backbone == "auto":
+        backbone = "compact" if source_kind == "phantom" else "resnet50"
+    weights = parameters.weights
+    if weights == "auto":
+        weights = None if backbone == "compact" else "imagenet"
+    elif weights is None and backbone != "compact":
+        log.warning(
+            "%s starts from random weights, as asked: expect little from a few thousand scans.", backbone
+        )
+    return make_recipe(
+        parameters.recipe,
+        backbone=backbone,
+        weights=weights,
+        image_size=image_size,
+        classes=classes,
+        seed=parameters.seed,
+        epochs=parameters.epochs,
+    )
+
+
+def train_network(
+    train: Shards, validation: Shards, split_metadata: Mapping[str, Any], parameters: TrainingParameters
+) -> tuple[keras.Model, dict[str, Any]]:
+    """Build and train the network of a run.
+
+    Args:
+        train: Images to learn from.
+        validation: Images that decide about learning rate, stopping and the best weights.
+        split_metadata: Its ``source.kind`` decides what "auto" means.
+        parameters: What the user decided.
+
+    Returns:
+        The trained Keras model, and the log: ``recipe`` beside the ``stages``, ``warnings``, ``device`` and
+        ``seconds`` of :class:`brain_mri.models.loop.TrainingHistory`.
+
+    Raises:
+        WeightsError: The weights cannot be had or do not fit.
+        TrainingDiverged: The loss became NaN or infinite.
+    """
+    kind = split_metadata["source"]["kind"]
+    recipe = choose_recipe(parameters, kind, train.image_size, tuple(train.classes))
+    network = build_network(recipe)
+    history = train_classifier(network, recipe, train, validation)
+    return network, {"recipe": recipe.model_dump(mode="json"), **history}
+
+
+def publish_classifier(
+    network: keras.Model,
+    training_log: Mapping[str, Any],
+    validation: Shards,
+    split_metadata: Mapping[str, Any],
+    parameters: TrainingParameters,
+) -> tuple[dict[str, bytes], dict[str, Any], dict[str, Any]]:
+    """Calibrate a trained network on validation and put together a version of the classifier.
+
+    Args:
+        network: The trained Keras model.
+        training_log: From :func:`train_network`.
+        validation: Images that calibration is fitted on.
+        split_metadata: Says where the data came from.
+        parameters: What the user decided.
+
+    Returns:
+        Files of the version (name → bytes), its training history, its metadata.
+
+    Raises:
+        ExportError: The exported graph does not answer as the network does.
+    """
+    predictions = predict_shards(network, validation)
+    calibration = calibrate(predictions, parameters)
+    _, _, pixels = next(iter(validation.batches(IMAGES_COMPARED)))
+    graph = export_onnx(network, pixels[..., np.newaxis])
+    recipe = Recipe.model_validate(training_log["recipe"])
+    history = {name: value for name, value in training_log.items() if name != "recipe"}
+    metadata = describe_model(
+        network=network,
+        recipe=recipe,
+        history=history,
+        predictions=predictions,
+        calibration=calibration,
+        graph=graph,
+        split_metadata=split_metadata,
+    )
+    classifier = TrainedClassifier(network, graph.content, calibration, recipe, history, metadata)
+    log.info(
+        "Classifier: validation accuracy %.3f, temperature %.2f, abstains below %.2f, ONNX within %.1g.",
+        metadata["validation"]["accuracy"], calibration.temperature, calibration.abstention_threshold,
+        graph.difference,
+    )  # fmt: skip
+    return classifier.to_files(), history, metadata
+
+
+def calibrate(predictions: Predictions, parameters: TrainingParameters) -> Calibration:
+    """Fit the temperature, then both thresholds on what it gives."""
+    temperature = fit_temperature(predictions.probabilities, predictions.labels)
+    calibrated = apply_temperature(predictions.probabilities, temperature)
+    return Calibration(
+        temperature=temperature,
+        abstention_threshold=abstention_threshold(
+            calibrated, predictions.labels, target_accuracy=parameters.abstention_accuracy
+        ),
+        out_of_distribution_threshold=out_of_distribution_threshold(
+            calibrated, quantile=parameters.out_of_distribution_share
+        ),
+    )
+
+
+def describe_model(
+    *,
+    network: keras.Model,
+    recipe: Recipe,
+    history: Mapping[str, Any],
+    predictions: Predictions,
+    calibration: Calibration,
+    graph: ExportedGraph,
+    split_metadata: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Say what a model is, where it came from and what it is not for: plain values, ready for JSON."""
+    source = split_metadata["source"]
+    calibrated = apply_temperature(predictions.probabilities, calibration.temperature)
+    return {
+        "notice": NOTICE,
+        "synthetic": source["kind"] == "phantom",
+        "backbone": recipe.backbone,
+        "weights": recipe.weights,
+        "recipe": recipe.name,
+        "parameters": int(network.count_params()),
+        "image_size": recipe.image_size,
+        "classes": list(recipe.classes),
+        "seed": recipe.seed,
+        "data": {
+            "source_kind": source["kind"],
+            "fingerprint": source.get("fingerprint"),
+            "counts": split_metadata.get("counts"),
+        },
+        "validation": {
+            "images": len(predictions.labels),
+            "accuracy": float((predictions.probabilities.argmax(axis=1) == predictions.labels).mean()),
+            "ece": expected_calibration_error(predictions.probabilities, predictions.labels),
+            "ece_calibrated": expected_calibration_error(calibrated, predictions.labels),
+        },
+        "calibration": calibration.model_dump(),
+        "onnx_difference": graph.difference,
+        "training": {"seconds": history["seconds"], "device": history["device"]},
+        "warnings": list(history["warnings"]),
+        "versions": library_versions(),
+    }
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of what decides about a model's numbers."""
+    names = ("brain-mri", "tensorflow", "keras", "numpy", "onnx", "tf2onnx", "onnxruntime")
+    versions = {"python": platform.python_version()}
+    for name in names:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:  # brain-mri runs from a checkout as well
+            versions[name] = "not installed"
+    return versions

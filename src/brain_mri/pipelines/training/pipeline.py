@@ -1,0 +1,40 @@
+"""Wiring of the pipeline `training`."""
+
+from __future__ import annotations
+
+from kedro.pipeline import Pipeline, node
+
+from brain_mri.pipelines.training.nodes import publish_classifier, train_network
+
+
+def create_pipeline() -> Pipeline:
+    """Train on `model_inputs_train`, then calibrate on `model_inputs_validation` and publish a version."""
+    return Pipeline(
+        [
+            node(
+                train_network,
+                inputs=[
+                    "model_inputs_train@shards",
+                    "model_inputs_validation@shards",
+                    "split_metadata",
+                    "params:training",
+                ],
+                outputs=["trained_network", "training_log"],
+                name="train_network",
+                tags="training",
+            ),
+            node(
+                publish_classifier,
+                inputs=[
+                    "trained_network",
+                    "training_log",
+                    "model_inputs_validation@shards",
+                    "split_metadata",
+                    "params:training",
+                ],
+                outputs=["classifier", "training_history", "model_metadata"],
+                name="publish_classifier",
+                tags="training",
+            ),
+        ]
+    )

@@ -1,0 +1,170 @@
+"""The report: one HTML page that carries its pictures and style inside and needs no network and no script."""
+
+from __future__ import annotations
+
+import base64
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jinja2
+
+# Names and meanings of the metrics that people ask for; others are listed by their key.
+_METRICS = {
+    "accuracy": ("Accuracy", "share of test scans that were recognised"),
+    "balanced_accuracy": (
+        "Balanced accuracy",
+        "mean recall of the classes, rare ones counting like frequent ones",
+    ),
+    "macro_f1": ("Macro F1", "mean F1 of the classes"),
+    "weighted_f1": ("Weighted F1", "the same, each class by its number of scans"),
+    "weighted_precision": ("Weighted precision", "mean precision, each class by its number of scans"),
+    "weighted_recall": ("Weighted recall", "mean recall, each class by its number of scans"),
+    "roc_auc_macro": (
+        "Macro ROC AUC",
+        "how well a class is ranked above the others; 0.5 is chance, 1 perfect",
+    ),
+    "log_loss": ("Log loss", "mean surprise at the truth, calibrated; 0 is perfect"),
+    "log_loss_uncalibrated": ("Log loss, uncalibrated", "the same for the network's own probabilities"),
+    "ece": ("Calibration error (ECE)", "mean gap between confidence and accuracy, calibrated; 0 is perfect"),
+    "ece_uncalibrated": ("Calibration error, uncalibrated", "the same for the network's own probabilities"),
+    "brier": ("Brier score", "squared distance from the truth, calibrated; 0 is perfect, 2 the worst"),
+    "brier_uncalibrated": ("Brier score, uncalibrated", "the same for the network's own probabilities"),
+    "coverage": ("Coverage", "share of test scans on which the classifier would not abstain"),
+    "accuracy_answered": ("Accuracy where it answers", "share recognised among those"),
+    "preprocessing_images_per_second": ("Preprocessing", "scans a second"),
+}
+_PER_CLASS = ("precision", "recall", "f1", "roc_auc")
+
+
+def build_page(
+    *,
+    metrics: Mapping[str, float | None],
+    report: Mapping[str, Any],
+    split_metadata: Mapping[str, Any],
+    exploration: Mapping[str, Any],
+    training_history: Mapping[str, Any],
+    model_metadata: Mapping[str, Any],
+    pictures: Mapping[str, bytes],
+    synthetic: bool,
+    sections: Sequence[Mapping[str, Any]] = (),
+) -> str:
+    """Write the page.
+
+    Args:
+        metrics: The flat table; every number of it is on the page.
+        report: The catalog entry ``classification_report`` (as the node ``evaluate`` makes it).
+        split_metadata: Source, splits, groups, duplicates, quarantine.
+        exploration: As ``cohort.summary.summarise_cohort`` makes it.
+        training_history: ``stages``, ``warnings``, ``device``, ``seconds``.
+        model_metadata: What the model is, its calibration and the versions it was made with.
+        pictures: PNG bytes by figure name.
+        synthetic: Whether to put up the banner "Synthetic data".
+        sections: What other pipelines contribute: each a mapping with ``title`` and, as far as it has them,
+            ``paragraphs`` (sentences), ``tables`` (``caption``, ``columns``, ``rows``) and ``figures``
+            (``caption``, ``png`` in base64). All text is escaped.
+
+    Returns:
+        A complete HTML document.
+
+    Example:
+        >>> page = build_page(metrics=metrics, report=report, ..., synthetic=True)  # doctest: +SKIP
+        >>> Path("report.html").write_text(page)  # doctest: +SKIP
+    """
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            metrics=metrics,
+            metric_rows=_metric_rows(metrics, report["names"]),
+            report=report,
+            names=report["names"],
+            commonest=max((scores["support"] for scores in report["per_class"].values()), default=0),
+            split=split_metadata,
+            source=split_metadata["source"],
+            exploration=exploration,
+            history=training_history,
+            model=model_metadata,
+            pictures={name: base64.b64encode(content).decode() for name, content in pictures.items()},
+            command=repeat_command(split_metadata, model_metadata),
+            synthetic=synthetic,
+            sections=sections,
+        )
+    )
+
+
+def repeat_command(split_metadata: Mapping[str, Any], model_metadata: Mapping[str, Any]) -> str:
+    """Return the command that repeats a run, with everything said that "auto" would decide.
+
+    Example:
+        >>> split = {"source": {"synthetic": True}, "seed": 42}
+        >>> model = {"backbone": "compact", "recipe": "baseline", "seed": 42, "weights": None}
+        >>> repeat_command(split, model).split(",")[:2]
+        ['kedro run --params=ingestion.seed=42', 'training.backbone=compact']
+    """
+    source = split_metadata["source"]
+    settings = {} if source["synthetic"] else {"ingestion.source": source["url"]}
+    settings |= {"ingestion.seed": split_metadata["seed"]}
+    settings |= {f"training.{key}": model_metadata[key] for key in ("backbone", "recipe", "seed")}
+    if model_metadata["weights"]:
+        settings["training.weights"] = model_metadata["weights"]
+    return "kedro run --params=" + shlex.quote(",".join(f"{key}={value}" for key, value in settings.items()))
+
+
+def percent(value: float | None) -> str:
+    r"""Write a share as people read it, "–" where there is none.
+
+    Example:
+        >>> percent(0.9744)
+        '97.4\xa0%'
+    """
+    return "–" if value is None else f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
+
+
+def decimal(value: float | None) -> str:
+    """Write a number as precisely as it is worth reading, "–" where there is none.
+
+    Example:
+        >>> decimal(0.97444), decimal(1640.2), decimal(5712)
+        ('0.9744', '1,640', '5,712')
+    """
+    if value is None:
+        return "–"
+    if isinstance(value, int) or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}" if abs(value) >= 10 else f"{value:.4f}"
+
+
+def duration(seconds: float) -> str:
+    """Write a time in the unit that fits.
+
+    Example:
+        >>> duration(42), duration(754)
+        ('42 s', '13 min')
+    """
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _metric_rows(
+    metrics: Mapping[str, float | None], names: Mapping[str, str]
+) -> list[tuple[str, float | None, str]]:
+    """Name, value and meaning of every metric that the table per class does not show."""
+    shown_per_class = {f"{score}_{key}" for key in names for score in _PER_CLASS}
+    rows = []
+    for key, value in metrics.items():
+        if key not in shown_per_class:
+            name, meaning = _METRICS.get(key, (key, ""))
+            rows.append((name, value, meaning))
+    return rows
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("brain_mri.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=percent, decimal=decimal, duration=duration)
+    return environment

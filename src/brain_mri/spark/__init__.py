@@ -1,0 +1,1 @@
+"""The Spark session, batch functions over DataFrames, and a launcher for tasks."""

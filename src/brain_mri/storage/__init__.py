@@ -1,0 +1,1 @@
+"""Write beside and rename, completion marks, what made an output, and the run lock."""

@@ -1,0 +1,37 @@
+"""Fixtures that several rooms share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def _test_data() -> Path | None:
+    """The folder with `data/` and `weights/` that BRAIN_MRI_TEST_DATA names, else one beside the checkout."""
+    named = os.environ.get("BRAIN_MRI_TEST_DATA")
+    folder = Path(named) if named else REPOSITORY.parent / "shared"
+    return folder if folder.is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real scans, or a skip that says what is missing."""
+    folder = _test_data()
+    for candidate in (folder / "data" / "brain-tumor-mri", folder / "brain-tumor-mri") if folder else ():
+        if candidate.is_dir():
+            return candidate
+    pytest.skip("no real scans: set BRAIN_MRI_TEST_DATA to the folder that holds data/brain-tumor-mri")
+
+
+@pytest.fixture(scope="session")
+def real_weights() -> Path:
+    """The real MobileNetV2 ImageNet weights without a top, or a skip that says what is missing."""
+    folder = _test_data()
+    weights = folder / "weights" / "mobilenet_v2_1.0_224_notop.weights.h5" if folder else None
+    if weights is None or not weights.is_file():
+        pytest.skip("no real weights: set BRAIN_MRI_TEST_DATA to the folder that holds weights/")
+    return weights
