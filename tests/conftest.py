@@ -35,3 +35,41 @@ def real_weights() -> Path:
     if weights is None or not weights.is_file():
         pytest.skip("no real weights: set BRAIN_MRI_TEST_DATA to the folder that holds weights/")
     return weights
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+    """A real Spark session of two tasks at a time, with its event log in `spark_events`."""
+    from brain_mri.spark import session
+
+    events = tmp_path_factory.mktemp("spark_events")
+    session.configure(
+        {
+            "spark.master": "local[2]",
+            "spark.ui.enabled": False,
+            "spark.sql.shuffle.partitions": 2,
+            "spark.sql.files.minPartitionNum": 4,
+            "spark.sql.files.openCostInBytes": 0,
+            "spark.log.level": "ERROR",
+            "spark.eventLog.enabled": True,
+            "spark.eventLog.dir": events.as_uri(),
+            "spark.eventLog.compress": False,
+            "spark.eventLog.rolling.enabled": False,
+        }
+    )
+    active = session.get_session()
+    yield active
+    active.stop()
+
+
+@pytest.fixture
+def make_scans(tmp_path: Path):  # type: ignore[no-untyped-def]
+    """Draw a small phantom folder: `make_scans(images=60, seed=1)` returns its path."""
+    from brain_mri.imaging.phantom import write_phantom_folder
+
+    def make(images: int = 60, seed: int = 1) -> Path:
+        folder = tmp_path / f"phantom-{images}-{seed}"
+        write_phantom_folder(folder, images=images, seed=seed, processes=1)
+        return folder
+
+    return make

@@ -1,4 +1,4 @@
-"""The notebooks are valid, carry no outputs (which could show scans), and read entries that the catalog has."""
+"""The notebooks are valid, carry no outputs (which could show scans), and read entries of the catalog."""
 
 from __future__ import annotations
 

@@ -6,12 +6,11 @@ import shutil
 from typing import Any
 
 from brain_mri.datasets.source import RawFolder, list_files
-from brain_mri.models.estimate import estimate_minutes
+from brain_mri.models.estimate import estimate_minutes, processor_cores
 from brain_mri.pipelines.ingestion.parameters import IngestionParameters
 from brain_mri.pipelines.preprocessing.parameters import PreprocessingParameters
 from brain_mri.pipelines.training.nodes import choose_recipe
 from brain_mri.pipelines.training.parameters import TrainingParameters
-from brain_mri.spark.launchers import available_cores
 
 # Files a second and core: inspected and packed, then prepared; docs/performance.md says on which machine.
 _INGESTED = 400
@@ -46,7 +45,7 @@ def describe_run(raw: RawFolder, parameters: dict[str, Any], storage: str) -> st
     training = TrainingParameters.model_validate(parameters["training"])
     recipe = choose_recipe(training, source.kind, image_size, ingestion.class_set().names)
     ratios = ingestion.split_ratios
-    cores = available_cores()
+    cores = processor_cores()
     minutes = (
         _START_MINUTES
         + files / cores / 60 * (1 / _INGESTED + 1 / _PREPARED)

@@ -138,5 +138,9 @@ class ClassSet:
         known = _DISPLAY_NAMES.get(fold_name(name))
         return known or re.sub(r"[\s_]+", " ", name).strip().capitalize()
 
+    def display_names(self) -> dict[str, str]:
+        """All class names in order, each as a person reads it."""
+        return {name: self.display(name) for name in self.names}
+
 
 DEFAULT_CLASSES = ClassSet(("glioma", "meningioma", "notumor", "pituitary"))

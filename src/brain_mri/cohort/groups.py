@@ -23,7 +23,7 @@ THUMBNAIL_BYTES = 64 * 64
 
 _BANDS = ((0, 21), (21, 21), (42, 22))  # first bit and width; one band more than HASH_DISTANCE
 _PAIRS_AT_ONCE = 4096  # compared before groups are joined anew
-_THUMBNAILS_AT_ONCE = 64  # 2 MiB as float64: larger blocks leave the processor's cache and are slower
+_THUMBNAILS_AT_ONCE = 8  # as float64 256 KiB, which stays in cache; 16 took four times as long
 
 Indices: TypeAlias = npt.NDArray[np.int64]
 
@@ -118,7 +118,8 @@ def thumbnail_correlation(
     spread = np.sqrt((pixels * np.vecdot(a, a) - sum_a**2) * (pixels * np.vecdot(b, b) - sum_b**2))
     constant = spread == 0
     spread[constant], covariance[constant] = 1.0, (first[constant] == second[constant]).all(axis=1)
-    return covariance / spread
+    correlation: npt.NDArray[np.float64] = covariance / spread
+    return correlation
 
 
 def _known(value: object) -> bool:

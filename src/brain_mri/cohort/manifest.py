@@ -114,10 +114,9 @@ def check_manifest(manifest: pd.DataFrame) -> pd.DataFrame:
     )
     whole = pa.Check(_groups_are_whole, name="no_group_straddles_splits")
     once = pa.Check(
-        lambda table: ~(table["status"].eq("accepted") & table["scan_id"].duplicated(keep=False)
-                        & table["scan_id"].where(table["status"].eq("accepted")).duplicated(keep=False)),
+        lambda table: ~table[["scan_id", "status"]].duplicated(keep=False) | table["status"].ne("accepted"),
         name="a_scan_is_accepted_once",
-    )  # fmt: skip
+    )
     schema = pa.DataFrameSchema(
         {
             "path": pa.Column(str, unique=True),

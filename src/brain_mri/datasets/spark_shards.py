@@ -43,12 +43,12 @@ class SparkShardsDataset(SparkDatasetV2):
         ```
     """
 
-    def load(self) -> DataFrame:
+    def _load(self) -> DataFrame:
         """Return the set as a DataFrame (`scan_id`, `label`, `pixels`)."""
         session = get_session()
         return session.read.parquet(self._spark_path)
 
-    def save(self, data: MappedBatches) -> None:
+    def _save(self, data: MappedBatches) -> None:
         """Run the tasks and publish what they wrote."""
         if not isinstance(data, MappedBatches):
             raise DatasetError(

@@ -20,7 +20,7 @@ from brain_mri.evaluation.calibration import brier_score, check_predictions, exp
 _WORDS = {
     "glioma": ("gliomas", "glioma"),
     "meningioma": ("meningiomas", "meningioma"),
-    "notumor": ("scans without a tumour", "a scan without a tumour"),
+    "notumor": ("scans without a tumour", "“no tumour”"),
     "pituitary": ("pituitary tumours", "pituitary tumour"),
 }
 
@@ -177,7 +177,7 @@ def interpret(confusion: ArrayLike, names: Mapping[str, str]) -> dict[str, str]:
     Example:
         >>> names = {"glioma": "Glioma", "meningioma": "Meningioma"}
         >>> interpret([[88, 4], [0, 90]], names)["meningioma"]
-        'Of 90 meningiomas 90 were recognised. Of 94 scans called meningioma 90 were right.'
+        'All 90 meningiomas were recognised. Of 94 scans called meningioma 90 were right.'
     """
     counts = np.asarray(confusion)
     words = [_WORDS.get(key, (f"scans of “{name}”", f"“{name}”")) for key, name in names.items()]
@@ -188,7 +188,10 @@ def interpret(confusion: ArrayLike, names: Mapping[str, str]) -> dict[str, str]:
         if not support:
             sentences[key] = f"There were no {several} among the test scans."
             continue
-        parts = [f"Of {support} {several} {_were(right)} recognised"]
+        if right == support:
+            parts = [f"All {support} {several} were recognised"]
+        else:
+            parts = [f"Of {support} {several} {_were(right)} recognised"]
         for other in np.argsort(-counts[index], kind="stable"):
             if other != index and counts[index, other]:
                 parts.append(f"{_were(counts[index, other])} taken for {words[other][1]}")

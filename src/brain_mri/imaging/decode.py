@@ -1,11 +1,12 @@
 """The only decoder of the project: bytes of an image file in, checked 8-bit grey pixels out.
 
-Everything that reads a scan (ingestion, preprocessing, serving) comes through `decode_grey`, so that a file is
-accepted or refused, and looks, the same everywhere. The content decides what a file is; its name is never looked at.
+Everything that reads a scan (ingestion, preprocessing, serving) comes through `decode_grey`, so that a file
+is accepted or refused, and looks, the same everywhere. The content decides what a file is; its name is never
+looked at.
 
-Two libraries share the work. Pillow reads every header without decoding, so that limits hold before memory is spent,
-and decodes what is rare. OpenCV decodes JPEG, which is nearly everything here, a fifth faster: both use libjpeg-turbo
-and take its luma channel, and the tests hold them to equal pixels.
+Two libraries share the work. Pillow reads every header without decoding, so that limits hold before memory is
+spent, and decodes what is rare. OpenCV decodes JPEG, which is nearly everything here, a fifth faster: both
+use libjpeg-turbo and take its luma channel, and the tests hold them to equal pixels.
 """
 
 from __future__ import annotations
@@ -81,6 +82,9 @@ class DecodeLimits:
     min_contrast: int = 16
 
 
+DEFAULT_LIMITS = DecodeLimits()
+
+
 @dataclass(frozen=True)
 class GreyImage:
     """A decoded image.
@@ -98,17 +102,17 @@ class GreyImage:
     bit_depth: int
 
 
-def decode_grey(content: bytes, limits: DecodeLimits = DecodeLimits()) -> GreyImage:
+def decode_grey(content: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> GreyImage:
     """Decode an image file to upright 8-bit grey pixels, or refuse it.
 
     - Colour becomes luma, 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601); a JPEG's is stored as such.
     - Transparency is laid over black, the background of a scan.
-    - Grey of more than 8 bits is stretched from its own lowest and highest value to 0 … 255, because 12-bit scans
-      in 16-bit files would turn black otherwise. Integers that span less than 256 levels are shifted, not stretched,
-      so that noise is not blown up. Colour of 16 bits keeps its high byte.
+    - Grey of more than 8 bits is stretched from its own lowest and highest value to 0 … 255, because 12-bit
+      scans in 16-bit files would turn black otherwise. Integers that span less than 256 levels are shifted,
+      not stretched, so that noise is not blown up. Colour of 16 bits keeps its high byte.
     - Several frames or pages are refused: taking the first would drop the others in silence.
-    - Truncated files are refused, a JPEG without its end marker too. Damage inside a JPEG that still decodes to the
-      end cannot be seen.
+    - Truncated files are refused, a JPEG without its end marker too. Damage inside a JPEG that still decodes
+      to the end cannot be seen; libjpeg may write a line about it to standard error.
 
     Args:
         content: the whole file.
@@ -137,7 +141,7 @@ def decode_grey(content: bytes, limits: DecodeLimits = DecodeLimits()) -> GreyIm
     except UnidentifiedImageError as error:
         raise RefusedImage("not_an_image", f"The content is none of {', '.join(_FORMATS)}.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise RefusedImage("too_many_pixels", str(error)) from error
+        raise RefusedImage("too_many_pixels", f"Pillow refuses the header: {error}") from error
     except Exception as error:  # decoders raise nearly anything on damaged content
         raise RefusedImage("damaged", f"The image cannot be decoded: {error}") from error
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from brain_mri.imaging.decode import DecodeLimits, GreyPixels, RefusedImage, decode_grey
+from brain_mri.imaging.decode import DEFAULT_LIMITS, DecodeLimits, GreyPixels, RefusedImage, decode_grey
 
 THUMBNAIL_SIDE = 64
 
@@ -23,7 +23,7 @@ class Inspection:
         status: `accepted` or `quarantined`.
         reason: why it was refused, a key of `decode.REFUSAL_REASONS`; empty when accepted.
         bytes: length of the file.
-        pixel_hash: sha256 of the size and the decoded grey pixels, 64 hex digits: equal for the same picture in
+        pixel_hash: sha256 of the size and the decoded grey pixels, 64 hex digits: equal for one picture in
             two lossless formats.
         dhash: difference hash of the picture, 16 hex digits; see `difference_hash`.
         thumbnail: 64×64 grey levels, row by row, area-averaged.
@@ -50,7 +50,7 @@ class Inspection:
     mean_intensity: float = 0.0
 
 
-def inspect_scan(content: bytes, limits: DecodeLimits = DecodeLimits()) -> Inspection:
+def inspect_scan(content: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> Inspection:
     """Inspect the content of one file; it may be anything.
 
     Args:
@@ -98,8 +98,9 @@ def pixel_hash(pixels: GreyPixels) -> str:
 def difference_hash(pixels: GreyPixels) -> str:
     """Difference hash (dHash) of uint8 (height, width) pixels, as 16 hex digits.
 
-    The picture is area-averaged to 8 rows of 9; a bit is set where a pixel is darker than its right neighbour, row by row,
-    the first bit the highest. Pictures that look alike differ in few bits (N. Krawetz, "Kind of Like That", 2013).
+    The picture is area-averaged to 8 rows of 9 grey levels; a bit is set where a level is darker than its
+    right neighbour, row by row, the first bit the highest. Pictures that look alike differ in few bits
+    (N. Krawetz, "Kind of Like That", hackerfactor.com, 2013).
     """
     small = cv2.resize(pixels, (9, 8), interpolation=cv2.INTER_AREA)
     return np.packbits(small[:, :-1] < small[:, 1:]).tobytes().hex()

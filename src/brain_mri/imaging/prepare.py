@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from brain_mri.imaging.decode import DecodeLimits, GreyPixels, decode_grey
+from brain_mri.imaging.decode import DEFAULT_LIMITS, DecodeLimits, GreyPixels, decode_grey
 
 _HEAD_MARGIN = 0.02  # of the box's longer side, so that the skin is not cut
 _SMALLEST_HEAD = 0.1  # of the picture's area; less is no head but a label or a lesion
@@ -36,10 +36,13 @@ class PrepareOptions:
             )
 
 
+DEFAULT_OPTIONS = PrepareOptions()
+
+
 def prepare_scan(
     content: bytes,
-    options: PrepareOptions = PrepareOptions(),
-    limits: DecodeLimits = DecodeLimits(),
+    options: PrepareOptions = DEFAULT_OPTIONS,
+    limits: DecodeLimits = DEFAULT_LIMITS,
 ) -> GreyPixels:
     """Decode a file and prepare its pixels: `decode_grey`, then `prepare_pixels`.
 
@@ -61,7 +64,7 @@ def prepare_scan(
     return prepare_pixels(decode_grey(content, limits).pixels, options)
 
 
-def prepare_pixels(grey: GreyPixels, options: PrepareOptions = PrepareOptions()) -> GreyPixels:
+def prepare_pixels(grey: GreyPixels, options: PrepareOptions = DEFAULT_OPTIONS) -> GreyPixels:
     """Crop (if asked), resize by area averaging, even out contrast (if asked).
 
     The aspect ratio is not kept. Averaging over areas lets no detail alias when shrinking; where a side is
@@ -87,9 +90,10 @@ def prepare_pixels(grey: GreyPixels, options: PrepareOptions = PrepareOptions())
 def crop_to_head(grey: GreyPixels) -> GreyPixels:
     """Cut uint8 (height, width) pixels to the box of the largest bright connected part, with a small margin.
 
-    Bright means above half of Otsu's threshold (N. Otsu, 1979) of the smoothed picture: that keeps grey matter and
-    skin and leaves out the noise of the air. A picture where no part covers a tenth of the area is returned as it is;
-    one that is tight already loses nothing.
+    Bright means above half of Otsu's threshold (N. Otsu, "A Threshold Selection Method from Gray-Level
+    Histograms", 1979) of the smoothed picture: that keeps grey matter and skin and leaves out the noise of
+    the air. A picture where no part covers a tenth of the area is returned as it is; one that is tight
+    already loses nothing.
     """
     smooth = cv2.GaussianBlur(grey, (5, 5), 0)
     otsu, _ = cv2.threshold(smooth, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
@@ -110,7 +114,7 @@ def crop_to_head(grey: GreyPixels) -> GreyPixels:
 def even_contrast(grey: GreyPixels) -> GreyPixels:
     """Contrast-limited adaptive histogram equalisation of uint8 (height, width) pixels.
 
-    Clip limit 2, 8×8 tiles (K. Zuiderveld, "Contrast Limited Adaptive Histogram Equalization", Graphics Gems IV,
-    1994).
+    Clip limit 2, 8×8 tiles (K. Zuiderveld, "Contrast Limited Adaptive Histogram Equalization", Graphics Gems
+    IV, 1994).
     """
     return np.asarray(cv2.createCLAHE(_CLAHE_CLIP_LIMIT, _CLAHE_TILES).apply(grey), np.uint8)

@@ -1,7 +1,7 @@
 """Flips, rotations and zooms, drawn per example: in one epoch, an example always moves the same way.
 
-The draws are a table with a row per example of the set, made from (seed, stage, epoch). So they depend
-neither on the order of the batches nor on how many workers share the set.
+The draws are a hash of (seed, stage, epoch, number of the example). So they depend neither on the order of
+the batches nor on how many workers share the set.
 """
 
 from __future__ import annotations
@@ -20,23 +20,40 @@ DRAWS = 3
 """Numbers drawn per example: flip, rotation, zoom."""
 
 
-def draw_table(rows: int, seed: int, stage: int, epoch: int) -> NDArray[np.float32]:
-    """Draw what decides about every example of an epoch.
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def draw(index: NDArray[np.int64], seed: int, stage: int, epoch: int) -> NDArray[np.float32]:
+    """Draw what decides about examples in an epoch: the same for an example in whatever batch it comes.
+
+    A counter-based generator: splitmix64 (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number
+    Generators", OOPSLA 2014) of the key and the example's number.
 
     Args:
-        rows: Examples in the whole set.
+        index: Numbers of the examples ``(b,)``.
         seed: Of the recipe.
         stage: Number of the stage, from 0.
         epoch: Number of the epoch, from 1.
 
     Returns:
-        float32 in [0, 1), shape ``(rows, 3)``; row i belongs to the example with index i.
+        float32, uniform in [0, 1), shape ``(b, 3)``.
 
     Example:
-        >>> draw_table(2, seed=1, stage=0, epoch=1).shape
+        >>> draw(np.array([7, 8]), seed=1, stage=0, epoch=1).shape
         (2, 3)
     """
-    return np.random.default_rng((seed, stage, epoch)).random((rows, DRAWS), dtype=np.float32)
+    key = np.random.SeedSequence((seed, stage, epoch)).generate_state(1, np.uint64)
+    streams = _mix(index.astype(np.uint64) ^ key)[:, np.newaxis]
+    steps = np.arange(1, DRAWS + 1, dtype=np.uint64) * _GOLDEN
+    bits = _mix(streams + steps) >> np.uint64(40)  # a float32 has 24 bits
+    return bits.astype(np.float32) / np.float32(2**24)
+
+
+def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finaliser of splitmix64; products wrap around, as they should."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
 
 
 def augment(images: tf.Tensor, draws: tf.Tensor, options: Augmentation) -> tf.Tensor:
@@ -44,7 +61,7 @@ def augment(images: tf.Tensor, draws: tf.Tensor, options: Augmentation) -> tf.Te
 
     Args:
         images: float32 ``(b, h, w, c)``.
-        draws: float32 in [0, 1) ``(b, 3)``, rows of :func:`draw_table`.
+        draws: float32 in [0, 1) ``(b, 3)``, from :func:`draw`.
         options: How far an image may move.
 
     Returns:

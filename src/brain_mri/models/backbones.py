@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from brain_mri.models.recipe import known_name
 
 if TYPE_CHECKING:
@@ -152,6 +154,8 @@ def _weights_file(name: str, weights: str) -> Path:
 def _load_weights(name: str, model: keras.Model, path: Path) -> None:
     import keras
 
+    kernels = [variable for variable in model.weights if len(variable.shape) > 1]
+    random_start = [kernel.numpy() for kernel in kernels]
     try:
         if path.suffix == ".keras":
             model.set_weights(keras.saving.load_model(path, compile=False).get_weights())
@@ -161,4 +165,12 @@ def _load_weights(name: str, model: keras.Model, path: Path) -> None:
         raise WeightsError(
             f"{path} holds no weights that fit {name} without its top: {error}. {_choices(name)}"
         ) from error
+    # Keras passes over layers that some files lack with a warning only; they would start from random weights.
+    missed = [
+        kernel.path
+        for kernel, start in zip(kernels, random_start, strict=True)
+        if np.array_equal(kernel.numpy(), start)
+    ]
+    if missed:
+        raise WeightsError(f"{path} has no weights for {', '.join(missed)} of {name}. {_choices(name)}")
     log.info("Backbone %s: weights from %s.", name, path)

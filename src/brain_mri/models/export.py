@@ -28,8 +28,8 @@ class ExportedGraph(NamedTuple):
     """An ONNX graph and how far its answers were from the network's.
 
     Attributes:
-        content: Bytes of the ``.onnx`` file: grey values float32 ``(b, h, w, 1)`` in [0, 255] in, probabilities
-            float32 ``(b, classes)`` out.
+        content: Bytes of the ``.onnx`` file: grey values float32 ``(b, h, w, 1)`` in [0, 255] go in,
+            probabilities float32 ``(b, classes)`` come out.
         difference: Largest absolute difference of a probability on the images it was checked with.
     """
 
@@ -53,14 +53,15 @@ def export_onnx(model: keras.Model, images: NDArray[np.uint8]) -> ExportedGraph:
     """
     import onnxruntime
 
+    pixels = images.astype(np.float32)
+    expected = np.asarray(model(pixels, training=False))  # Keras exports only what has been called
     with tempfile.TemporaryDirectory() as folder, _quiet():
         path = Path(folder) / "graph.onnx"
         model.export(path, format="onnx", verbose=False)
         content = path.read_bytes()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    pixels = images.astype(np.float32)
     (answers,) = session.run(None, {session.get_inputs()[0].name: pixels})
-    difference = float(np.abs(answers - np.asarray(model(pixels, training=False))).max())
+    difference = float(np.abs(answers - expected).max())
     if not difference <= LARGEST_DIFFERENCE:  # not a number is refused too
         raise ExportError(
             f"The ONNX graph of {model.name} differs from the network by {difference:.2g} in a probability "

@@ -1,7 +1,8 @@
 """The training loop: stages, epochs, steps.
 
 It is our own and not `keras.Model.fit`, because Keras 3's `fit` does not run under TensorFlow's distribution
-strategies; the step below needs nothing but a gradient tape and `optimizer.apply`, which do.
+strategies; the steps in :mod:`brain_mri.models.steps` need nothing but a gradient tape and `optimizer.apply`,
+which do.
 """
 
 from __future__ import annotations
@@ -9,12 +10,11 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import numpy as np
 
-from brain_mri.models.augmentation import DRAWS, augment, draw_table
+from brain_mri.models.augmentation import draw
 from brain_mri.models.estimate import describe_device, estimate_minutes, processor_cores
 from brain_mri.models.network import set_trained_layers
 from brain_mri.models.progress import (
@@ -26,6 +26,7 @@ from brain_mri.models.progress import (
     find_warnings,
     should_stop,
 )
+from brain_mri.models.steps import Measured, Step, evaluate, make_evaluation_step, make_train_step
 
 if TYPE_CHECKING:
     import keras
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-EVALUATION_BATCH = 64
 SECONDS_BETWEEN_LINES = 30.0
 
 
@@ -50,17 +50,6 @@ class TrainingHistory(TypedDict):
     warnings: list[str]
     device: str
     seconds: float
-
-
-class Measured(NamedTuple):
-    """Mean loss and share of right answers over a pass."""
-
-    loss: float
-    accuracy: float
-
-
-Step = Callable[..., tuple[Any, Any]]
-"""From a batch to the sum of its losses and the number of right answers, both scalar tensors."""
 
 
 class _Run(NamedTuple):
@@ -151,13 +140,18 @@ def _train_stage(run: _Run, number: int, best_loss: float) -> StageRecord:
     optimizer = keras.optimizers.Adam(stage.learning_rate)
     weights = class_weights(run.train.label_counts, len(recipe.classes))
     step = make_train_step(model, optimizer, recipe, weights)
-    evaluate = make_evaluation_step(model, recipe)
+    evaluation_step = make_evaluation_step(model, recipe)
     progress = Progress(stage.learning_rate, best_loss)
     best_weights = model.get_weights()
     epochs: list[EpochRecord] = []
     for epoch in range(1, stage.epochs + 1):
         record = _train_epoch(
-            run, number, epoch, step=step, evaluate=evaluate, learning_rate=progress.learning_rate
+            run,
+            number,
+            epoch,
+            step=step,
+            evaluation_step=evaluation_step,
+            learning_rate=progress.learning_rate,
         )
         epochs.append(record)
         _log_epoch(stage, record)
@@ -186,12 +180,12 @@ def _train_stage(run: _Run, number: int, best_loss: float) -> StageRecord:
 
 
 def _train_epoch(
-    run: _Run, number: int, epoch: int, *, step: Step, evaluate: Step, learning_rate: float
+    run: _Run, number: int, epoch: int, *, step: Step, evaluation_step: Step, learning_rate: float
 ) -> EpochRecord:
     started = time.perf_counter()
     measured = _run_training_pass(step, run, number, epoch)
     trained = time.perf_counter()
-    checked = run_evaluation(evaluate, run.validation)
+    checked = evaluate(evaluation_step, run.validation)
     _check_finite(checked.loss, f"validation after epoch {epoch}", run.recipe.stages[number])
     return {
         "epoch": epoch,
@@ -208,12 +202,12 @@ def _train_epoch(
 def _run_training_pass(step: Step, run: _Run, number: int, epoch: int) -> Measured:
     """Take one step per batch of a freshly shuffled training set."""
     train, recipe, stage = run.train, run.recipe, run.recipe.stages[number]
-    draws = draw_table(train.rows, recipe.seed, number, epoch)
     order = int(np.random.SeedSequence((recipe.seed, number, epoch)).generate_state(1)[0])
     images, loss_sum, right = 0, 0.0, 0
     started = spoken = time.perf_counter()
     for pixels, labels, index in train.tensorflow(stage.batch_size, shuffle_seed=order):
-        batch_loss, batch_right = step(pixels, labels, draws[index.numpy()])
+        draws = draw(index.numpy(), recipe.seed, number, epoch)
+        batch_loss, batch_right = step(pixels, labels, draws)
         loss_sum += float(batch_loss)
         right += int(batch_right)
         images += len(labels)
@@ -234,98 +228,6 @@ def _check_finite(loss: float, when: str, stage: Stage) -> None:
             f"The loss became {loss} in stage {stage.name!r}, {when}. The stage began at learning rate "
             f"{stage.learning_rate:g}: lower it, or look for broken inputs."
         )
-
-
-def run_evaluation(evaluate: Step, shards: Shards) -> Measured:
-    """Measure a network on every image of a set.
-
-    Args:
-        evaluate: From :func:`make_evaluation_step`.
-        shards: Labelled images.
-    """
-    images, loss_sum, right = 0, 0.0, 0
-    for pixels, labels, _ in shards.tensorflow(EVALUATION_BATCH):
-        batch_loss, batch_right = evaluate(pixels, labels)
-        loss_sum += float(batch_loss)
-        right += int(batch_right)
-        images += len(labels)
-    return Measured(loss_sum / images, right / images)
-
-
-def make_train_step(
-    model: keras.Model, optimizer: keras.optimizers.Optimizer, recipe: Recipe, weights: Sequence[float]
-) -> Step:
-    """Compile one optimizer step on a batch.
-
-    Args:
-        model: With the layers of the stage unfrozen already: variables are taken from it now.
-        optimizer: Fresh, for these variables.
-        recipe: Names augmentation and label smoothing.
-        weights: Per class; all 1 where the recipe wants no class weights.
-
-    Returns:
-        ``step(pixels uint8 (b, h, w, 1), labels int64 (b,), draws float32 (b, 3))`` → (sum of losses, right
-        answers).
-    """
-    import keras
-    import tensorflow as tf
-
-    variables = model.trainable_variables
-    optimizer.build(variables)
-    values = [variable.value for variable in variables]
-    class_weight = tf.constant(weights if recipe.class_weights else [1.0] * len(recipe.classes), tf.float32)
-
-    def step(pixels: tf.Tensor, labels: tf.Tensor, draws: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        images = augment(tf.cast(pixels, tf.float32), draws, recipe.augmentation)
-        truth = tf.one_hot(labels, len(recipe.classes))
-        # Watching the trained variables alone keeps a frozen base out of the tape.
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(values)
-            probabilities = model(images, training=True)
-            losses = keras.losses.categorical_crossentropy(
-                truth, probabilities, label_smoothing=recipe.label_smoothing
-            )
-            losses *= tf.gather(class_weight, labels)
-            loss = tf.reduce_mean(losses)
-        optimizer.apply(tape.gradient(loss, values), variables)
-        return tf.reduce_sum(losses), _count_right(probabilities, labels)
-
-    signature = [*_batch_signature(recipe), tf.TensorSpec((None, DRAWS), tf.float32)]
-    compiled: Step = tf.function(step, input_signature=signature)
-    return compiled
-
-
-def make_evaluation_step(model: keras.Model, recipe: Recipe) -> Step:
-    """Compile the measurement of a batch: plain cross-entropy, without class weights or smoothing.
-
-    Returns:
-        ``step(pixels uint8 (b, h, w, 1), labels int64 (b,))`` → (sum of losses, right answers).
-    """
-    import keras
-    import tensorflow as tf
-
-    def step(pixels: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        probabilities = model(tf.cast(pixels, tf.float32), training=False)
-        losses = keras.losses.sparse_categorical_crossentropy(labels, probabilities)
-        return tf.reduce_sum(losses), _count_right(probabilities, labels)
-
-    compiled: Step = tf.function(step, input_signature=_batch_signature(recipe))
-    return compiled
-
-
-def _batch_signature(recipe: Recipe) -> list[Any]:
-    """One signature for whole and last batches: no second tracing."""
-    import tensorflow as tf
-
-    size = recipe.image_size
-    return [tf.TensorSpec((None, size, size, 1), tf.uint8), tf.TensorSpec((None,), tf.int64)]
-
-
-def _count_right(probabilities: Any, labels: Any) -> Any:
-    import tensorflow as tf
-
-    answers = tf.argmax(probabilities, axis=1, output_type=tf.int64)
-    return tf.reduce_sum(tf.cast(answers == labels, tf.int64))
 
 
 def _log_epoch(stage: Stage, record: EpochRecord) -> None:

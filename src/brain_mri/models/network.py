@@ -67,8 +67,8 @@ def set_trained_layers(model: keras.Model, recipe: Recipe, stage: Stage) -> None
     Args:
         model: From :func:`build_network`.
         recipe: That it was built from.
-        stage: Says how many of the last layers are trained. Batch normalisation among them stays frozen, and a
-            frozen one runs in inference mode whatever the call says: the statistics of a few hundred scans
+        stage: Says how many of the last layers are trained. Batch normalisation among them stays frozen, and
+            a frozen one runs in inference mode whatever the call says: the statistics of a few hundred scans
             would destroy what pretrained weights expect.
 
     Raises:

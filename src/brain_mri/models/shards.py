@@ -42,8 +42,8 @@ class Shards(Protocol):
     def tensorflow(self, batch_size: int, shuffle_seed: int | None = None) -> tf.data.Dataset:
         """Everything once, as batches ``(pixels uint8 (b, h, w, 1), label int64 (b,), index int64 (b,))``.
 
-        The last batch holds what is left. `index` is the image's stable number in the set, ``0 … rows - 1``,
-        whatever the order; without `shuffle_seed` the order is the stored one.
+        The last batch holds what is left. `index` is the image's own number, the same in whatever order it
+        comes; without `shuffle_seed` the order is the stored one.
         """
         ...
 

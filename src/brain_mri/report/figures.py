@@ -20,6 +20,7 @@ from brain_mri.report.style import (
     GRID,
     INK,
     MUTED,
+    WIDTH,
     class_colours,
     heading,
     horizontal_bars,
@@ -47,7 +48,7 @@ def class_distribution(
         >>> counts = {"train": {"glioma": 7}, "test": {"glioma": 3}}
         >>> figure = class_distribution(counts, {"glioma": 1.0}, {"glioma": "Glioma"})
     """
-    figure, axes = new_figure(7, 0.8 + 0.28 * len(counts) * len(names), synthetic=synthetic)
+    figure, axes = new_figure(WIDTH, 0.8 + 0.28 * len(counts) * len(names), synthetic=synthetic)
     panel: Axes = axes[0, 0]
     height = 0.8 / max(len(counts), 1)
     for place, (split, numbers) in enumerate(counts.items()):
@@ -92,7 +93,7 @@ def sample_grid(
             f"Expected at least one image and a title for each, got {len(images)} and {len(titles)}."
         )
     rows = -(-len(images) // columns)
-    figure, axes = new_figure(7, 2.0 * rows, rows, columns, synthetic)
+    figure, axes = new_figure(WIDTH, 2.0 * rows, rows, columns, synthetic)
     for panel in axes.flat:
         panel.set_axis_off()
     for panel, image, title in zip(axes.flat, images, titles, strict=False):
@@ -113,7 +114,7 @@ def image_properties(
         names: Display names of the class keys, in class order.
         synthetic: Whether to mark the figure as synthetic data.
     """
-    figure, axes = new_figure(7, 5.6, 2, 2, synthetic)
+    figure, axes = new_figure(WIDTH, 5.6, 2, 2, synthetic)
     kinds = {
         **exploration["format"],
         **{f"mode {name}": count for name, count in exploration["mode"].items()},
@@ -144,7 +145,7 @@ def training_history(stages: Sequence[Mapping[str, Any]], synthetic: bool = Fals
         >>> epoch = {"loss": 1.0, "accuracy": 0.5, "validation_loss": 1.1, "validation_accuracy": 0.4}
         >>> figure = training_history([{"name": "from scratch", "epochs": [epoch], "best_epoch": 1}])
     """
-    figure, axes = new_figure(7, 3.2, columns=2, synthetic=synthetic)
+    figure, axes = new_figure(WIDTH, 3.2, columns=2, synthetic=synthetic)
     for panel, measure in zip(axes[0], ("loss", "accuracy"), strict=True):
         _draw_curves(panel, stages, measure)
     axes[0, 0].set_ylim(bottom=0)

@@ -80,7 +80,9 @@ def build_page(
             report=report,
             names=report["names"],
             commonest=max((scores["support"] for scores in report["per_class"].values()), default=0),
+            class_rows=_class_rows(split_metadata["counts"], exploration["class_weights"], report["names"]),
             split=split_metadata,
+            shares=", ".join(f"{name} {percent(share)}" for name, share in split_metadata["ratios"].items()),
             source=split_metadata["source"],
             exploration=exploration,
             history=training_history,
@@ -97,14 +99,14 @@ def repeat_command(split_metadata: Mapping[str, Any], model_metadata: Mapping[st
     """Return the command that repeats a run, with everything said that "auto" would decide.
 
     Example:
-        >>> split = {"source": {"synthetic": True}, "seed": 42}
+        >>> split = {"source": {"synthetic": True}, "test_split": "grouped", "seed": 42}
         >>> model = {"backbone": "compact", "recipe": "baseline", "seed": 42, "weights": None}
         >>> repeat_command(split, model).split(",")[:2]
-        ['kedro run --params=ingestion.seed=42', 'training.backbone=compact']
+        ['kedro run --params=ingestion.test_split=grouped', 'ingestion.seed=42']
     """
     source = split_metadata["source"]
     settings = {} if source["synthetic"] else {"ingestion.source": source["url"]}
-    settings |= {"ingestion.seed": split_metadata["seed"]}
+    settings |= {f"ingestion.{key}": split_metadata[key] for key in ("test_split", "seed")}
     settings |= {f"training.{key}": model_metadata[key] for key in ("backbone", "recipe", "seed")}
     if model_metadata["weights"]:
         settings["training.weights"] = model_metadata["weights"]
@@ -156,6 +158,19 @@ def _metric_rows(
             name, meaning = _METRICS.get(key, (key, ""))
             rows.append((name, value, meaning))
     return rows
+
+
+def _class_rows(
+    counts: Mapping[str, Mapping[str, int]], weights: Mapping[str, float], names: Mapping[str, str]
+) -> list[tuple[str, list[int], float]]:
+    """Name, scans in every split and together, and class weight of every class; the last row adds them up."""
+    table = [[part.get(key, 0) for part in counts.values()] for key in names]
+    rows = [
+        (name, [*numbers, sum(numbers)], weights.get(key, 0.0))
+        for (key, name), numbers in zip(names.items(), table, strict=True)
+    ]
+    sums = [sum(column) for column in zip(*table, strict=True)]
+    return [*rows, ("All", [*sums, sum(sums)], 1.0)]
 
 
 def _environment() -> jinja2.Environment:

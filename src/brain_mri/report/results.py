@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from brain_mri.evaluation.calibration import ReliabilityBin
 from brain_mri.evaluation.metrics import ClassScores, RocCurve
-from brain_mri.report.style import GRID, INK, MUTED, RIGHT, WRONG, class_colours, heading, new_figure
+from brain_mri.report.style import GRID, INK, MUTED, RIGHT, WIDTH, WRONG, class_colours, heading, new_figure
 
 _FEW = 10
 
@@ -49,7 +49,7 @@ def confusion_matrix(counts: ArrayLike, names: Mapping[str, str], synthetic: boo
     numbers = np.asarray(counts, dtype=np.int64)
     share = numbers / np.maximum(numbers.sum(axis=1, keepdims=True), 1)
     size = 0.75 * len(names)
-    figure, axes = new_figure(7, max(size, 2.2) + 1.2, columns=2, synthetic=synthetic)
+    figure, axes = new_figure(WIDTH, max(size, 2.2) + 1.2, columns=2, synthetic=synthetic)
     texts = [[f"{value:,}" for value in row] for row in numbers]
     _draw_matrix(axes[0, 0], share, texts, names, "Scans")
     texts = [[f"{100 * value:.1f}" for value in row] for row in share]
@@ -69,7 +69,7 @@ def per_class_metrics(
         names: Display names of the class keys, in class order.
         synthetic: Whether to mark the figure as synthetic data.
     """
-    figure, axes = new_figure(7, 0.8 + 0.8 * len(names), synthetic=synthetic)
+    figure, axes = new_figure(WIDTH, 0.8 + 0.8 * len(names), synthetic=synthetic)
     panel: Axes = axes[0, 0]
     height = 0.8 / 3
     for place, score in enumerate(("precision", "recall", "f1")):
@@ -104,7 +104,7 @@ def roc_curves(
         names: Display names of the class keys, in class order.
         synthetic: Whether to mark the figure as synthetic data.
     """
-    figure, axes = new_figure(7, 3.8, columns=2, synthetic=synthetic)
+    figure, axes = new_figure(WIDTH, 3.8, columns=2, synthetic=synthetic)
     whole, corner = axes[0]
     for key, colour in class_colours(names).items():
         curve = curves[key]
@@ -147,7 +147,7 @@ def calibration(
         temperature: What the logits were divided by.
         synthetic: Whether to mark the figure as synthetic data.
     """
-    figure, axes = new_figure(7, 4.4, 2, 2, synthetic)
+    figure, axes = new_figure(WIDTH, 4.4, 2, 2, synthetic)
     titles = (f"As trained: ECE {errors[0]:.3f}", f"Temperature {temperature:.2f}: ECE {errors[1]:.3f}")
     grid = axes[0, 0].get_gridspec()
     grid.set_height_ratios([3, 1])
@@ -187,7 +187,7 @@ def sample_predictions(
     if not samples:
         raise ValueError("Expected at least one prediction to draw, got none.")
     rows = -(-len(samples) // columns)
-    figure, axes = new_figure(7, 2.15 * rows, rows, columns, synthetic)
+    figure, axes = new_figure(WIDTH, 2.15 * rows, rows, columns, synthetic)
     for panel in axes.flat[len(samples) :]:
         panel.set_axis_off()
     for panel, sample in zip(axes.flat, samples, strict=False):

@@ -18,6 +18,7 @@ WRONG = "#c62828"
 WARNING = "#8a4b00"
 # Okabe and Ito's colours, which colour-blind readers tell apart (https://jfly.uni-koeln.de/color/).
 CLASS_COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f6a55", "#000000")
+WIDTH = 6.2  # inches; 9-point text in it can still be read on a phone
 SYNTHETIC = "Synthetic data: drawn by a program, no patients"
 
 
@@ -40,7 +41,7 @@ def new_figure(
     """Start a figure with a grid of axes in the common look.
 
     Args:
-        width: In inches; text is 9 to 11 points, so 7 inches read well on paper.
+        width: In inches.
         height: In inches, without the strip that a synthetic mark adds.
         rows: Rows of axes.
         columns: Columns of axes.
@@ -50,7 +51,7 @@ def new_figure(
         The figure, and its axes as an object array of shape ``(rows, columns)``.
 
     Example:
-        >>> figure, axes = new_figure(7, 3, columns=2)
+        >>> figure, axes = new_figure(WIDTH, 3, columns=2)
         >>> axes.shape
         (1, 2)
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from brain_mri.spark.java import use_java
@@ -38,13 +39,13 @@ def get_session() -> SparkSession:
     if master.startswith("local"):
         # A laptop changes networks; a driver that talks to itself must not follow the host name there.
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+        # Without this, tasks would take whatever `python3` the PATH has, not the one with our packages.
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     logger.info("Starting Spark on %s.", master)
     builder = SparkSession.builder.appName("brain_mri")
     for name, value in _settings.items():
         builder = builder.config(name, value)
-    session = builder.getOrCreate()
-    session.sparkContext.setLogLevel(_settings.get("spark.log.level", "ERROR"))
-    return session
+    return builder.getOrCreate()
 
 
 def _text(value: Any) -> str:

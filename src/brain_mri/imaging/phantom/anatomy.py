@@ -14,6 +14,17 @@ from brain_mri.imaging.phantom.pen import Points, oval
 
 Shape = tuple[Points, str]
 
+_BROW_TO_CHIN = (
+    *((-0.66, -0.10), (-0.76, 0.14), (-0.94, 0.37), (-0.80, 0.44)),
+    *((-0.84, 0.54), (-0.79, 0.62), (-0.83, 0.76), (-0.66, 0.88)),
+)
+_NECK = ((-0.34, 0.90), (-0.22, 1.5), (0.56, 1.5), (0.60, 0.55), (0.62, 0.25), (0.0, -0.1))
+_PROFILE = (*_BROW_TO_CHIN, *_NECK)
+_STEM = (  # midbrain, pons, medulla and the cord down to the picture's edge
+    *((-0.02, 0.0), (0.10, -0.06), (0.20, 0.06), (0.21, 0.25), (0.17, 0.45)),
+    *((0.24, 1.5), (0.13, 1.5), (0.06, 0.50), (-0.05, 0.33), (-0.05, 0.2)),
+)
+
 
 @dataclass
 class Anatomy:
@@ -22,7 +33,6 @@ class Anatomy:
     Attributes:
         brain: Outlines whose union is the brain; the skull follows their convex hull.
         face: Shapes outside the skull, each with its tissue; skin covers them.
-        stem: Outlines of brain that leave the skull.
         inside: Shapes painted over the cortex, each with its tissue.
         lines: Fissures: points, width, tissue.
         folia: Outlines with the fine folds of the cerebellum.
@@ -32,7 +42,6 @@ class Anatomy:
 
     brain: list[Points]
     face: list[Shape] = field(default_factory=list)
-    stem: list[Points] = field(default_factory=list)
     inside: list[Shape] = field(default_factory=list)
     lines: list[tuple[Points, float, str]] = field(default_factory=list)
     folia: list[Points] = field(default_factory=list)
@@ -153,10 +162,7 @@ def sagittal(rng: np.random.Generator, *, with_sella: bool) -> Anatomy:
     length, height = rng.uniform(0.74, 0.82), rng.uniform(0.52, 0.60)
     cerebrum = oval(rng, (0.05, -0.26), (length, height), roughness=0.02)
     cerebellum = oval(rng, (0.42, 0.28), (rng.uniform(0.25, 0.31), 0.22), tilt=0.3, roughness=0.04)
-    profile = np.array(
-        [[-0.66, -0.10], [-0.76, 0.14], [-0.94, 0.37], [-0.80, 0.44], [-0.84, 0.54], [-0.79, 0.62], [-0.83, 0.76]]
-        + [[-0.66, 0.88], [-0.34, 0.90], [-0.22, 1.5], [0.56, 1.5], [0.60, 0.55], [0.62, 0.25], [0.0, -0.1]]
-    )
+    profile = np.array(_PROFILE)
     face = [
         (profile + rng.normal(0, 0.015, profile.shape), "muscle"),
         (oval(rng, (-0.48, 0.36), (0.24, 0.09), tilt=0.1, roughness=0.1), "bone"),
@@ -170,11 +176,8 @@ def sagittal(rng: np.random.Generator, *, with_sella: bool) -> Anatomy:
         anatomy.face.append((oval(rng, (-0.60, 0.20), (0.11, 0.10)), "vitreous"))
         anatomy.lines = [(_wavy(rng, (-0.52, -0.02), (0.25, -0.16)), 0.03, "csf")]
         return anatomy
-    stem = np.array(
-        [[-0.02, 0.0], [0.10, -0.06], [0.20, 0.06], [0.21, 0.25], [0.17, 0.45], [0.24, 1.5], [0.13, 1.5]]
-        + [[0.06, 0.50], [-0.05, 0.33], [-0.05, 0.2]]
-    )
-    anatomy = Anatomy([cerebrum, cerebellum], face, stem=[stem], folia=[cerebellum])
+    stem = np.array(_STEM)
+    anatomy = Anatomy([cerebrum, cerebellum], face, folia=[cerebellum])
     anatomy.sella = (rng.uniform(-0.22, -0.16), rng.uniform(0.17, 0.23))
     arc = np.linspace(np.pi * 1.05, np.pi * 2.0, 20)
     callosum = np.stack([0.02 + 0.33 * np.cos(arc), -0.16 + 0.2 * np.sin(arc)], axis=1)
@@ -188,6 +191,7 @@ def sagittal(rng: np.random.Generator, *, with_sella: bool) -> Anatomy:
         (oval(rng, anatomy.sella, (0.045, 0.03)), "gland"),
     ]
     anatomy.lines = [
+        (np.concatenate([stem, stem[:1]]), 0.05, "csf"),
         (callosum, rng.uniform(0.05, 0.08), "white"),
         (_wavy(rng, (0.22, 0.04), (0.72, 0.06)), 0.02, "csf"),
     ]

@@ -60,31 +60,31 @@ def draw_phantom(label: str, seed: int, size: int = 256) -> Phantom:
     pen = Pen(rng, size, mirrored=rng.random() < 0.5)
     orientation = _ORIENTATIONS[rng.integers(len(_ORIENTATIONS))]
     slice_of = orientation(rng, with_sella=label == "pituitary")
-    plane, depth, skull = _paint_head(rng, pen, tissues, slice_of)
-    lesions.add_harmless_spots(plane, rng, pen, tissues, depth)
+    head = _paint_head(rng, pen, tissues, slice_of)
+    lesions.add_harmless_spots(head, rng, pen, tissues)
     mask: Mask = np.zeros((size, size), np.uint8)
     if label == "glioma":
-        mask = lesions.add_glioma(plane, rng, pen, tissues, depth)
+        mask = lesions.add_glioma(head, rng, pen, tissues)
     elif label == "meningioma":
-        mask = lesions.add_meningioma(plane, rng, pen, tissues, depth, skull)
+        mask = lesions.add_meningioma(head, rng, pen, tissues)
     elif label == "pituitary":
         assert slice_of.sella is not None
-        mask = lesions.add_adenoma(plane, rng, pen, tissues, slice_of.sella)
-    return Phantom(_scan(plane, rng), mask > 0)
+        mask = lesions.add_adenoma(head, rng, pen, tissues, slice_of.sella)
+    return Phantom(_scan(head.plane, rng), mask > 0)
 
 
 def _paint_head(
     rng: np.random.Generator, pen: Pen, tissues: Tissues, slice_of: anatomy.Anatomy
-) -> tuple[Plane, Plane, Mask]:
-    """Return the painted slice, the depth below the brain's border in pixels, and the inside of the skull."""
+) -> lesions.Head:
+    """Return the slice of a healthy head, painted from the skin inwards."""
     size = pen.size
-    brain = pen.mask(*slice_of.brain, *slice_of.stem)
+    brain = pen.mask(*slice_of.brain)
     depth = _distance(brain)
     fluid, bone, skin = rng.uniform([0.015, 0.05, 0.03], [0.03, 0.10, 0.08])
     vault = _distance(1 - pen.hull(*slice_of.brain)) / pen.scale + 0.15 * bone * smooth_noise(rng, size, 7)
-    head = (vault < fluid + bone).astype(np.uint8) | pen.mask(*(shape for shape, _ in slice_of.face))
+    flesh = (vault < fluid + bone).astype(np.uint8) | pen.mask(*(shape for shape, _ in slice_of.face))
     plane = np.zeros((size, size), np.float32)
-    plane[_distance(1 - head) < skin * pen.scale] = tissues.fat
+    plane[_distance(1 - flesh) < skin * pen.scale] = tissues.fat
     for shape, tissue in slice_of.face:
         pen.fill(plane, shape, getattr(tissues, tissue))
     plane[vault < fluid + bone] = tissues.bone
@@ -100,7 +100,7 @@ def _paint_head(
         pen.line(plane, points, width, getattr(tissues, tissue))
     for shape, tissue in slice_of.inside:
         pen.fill(plane, shape, getattr(tissues, tissue))
-    return plane, depth, skull
+    return lesions.Head(plane, depth, brain, skull)
 
 
 def _distance(mask: Mask) -> Plane:
@@ -114,7 +114,7 @@ def _cortex(rng: np.random.Generator, size: int, depth: Plane, tissues: Tissues)
     The zero lines of smooth noise wander like sulci; `depth` (head coordinates) fades them out inwards.
     """
     ridge = np.abs(smooth_noise(rng, size, int(rng.integers(20, 28))))
-    to_grey = np.clip((ridge + 0.9 * depth - rng.uniform(0.10, 0.2)) / 0.15, 0, 1)
+    to_grey = np.clip((ridge + 1.2 * depth - rng.uniform(0.04, 0.14)) / 0.15, 0, 1)
     to_white = np.clip((ridge + 3.0 * depth - rng.uniform(0.6, 0.8)) / 0.2, 0, 1)
     tissue = tissues.csf + (tissues.grey - tissues.csf) * to_grey
     tissue += (tissues.white - tissue) * to_white
@@ -124,16 +124,18 @@ def _cortex(rng: np.random.Generator, size: int, depth: Plane, tissues: Tissues)
 def _scan(plane: Plane, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Return what a scanner makes of `plane`: limited resolution, bias field, Rician noise, a grey window.
 
-    Rician noise is the length of a complex signal with normal noise in both parts: Gudbjartsson and Patz, "The
-    Rician distribution of noisy MRI data", Magnetic Resonance in Medicine 34 (1995).
+    Rician noise is the length of a complex signal with normal noise in both parts: Gudbjartsson and Patz,
+    "The Rician distribution of noisy MRI data", Magnetic Resonance in Medicine 34 (1995).
     """
     size = plane.shape[0]
     signal = cv2.GaussianBlur(plane, (0, 0), rng.uniform(0.6, 1.1) * size / 256)
-    bias = cv2.resize(rng.normal(1, 0.13, (3, 3)).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
+    bias = cv2.resize(
+        rng.normal(1, 0.09, (3, 3)).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC
+    )
     signal *= np.clip(bias, 0.6, 1.4)
     deviation = np.float32(rng.uniform(0.008, 0.035))
     noise = rng.standard_normal((2, size, size), dtype=np.float32) * deviation
     signal = cv2.magnitude(signal + noise[0], noise[1])
-    window = rng.uniform(210, 290)
+    window = rng.uniform(200, 270)
     gamma = rng.uniform(0.8, 1.25)
     return np.asarray(np.clip(cv2.pow(signal, gamma) * window, 0, 255), dtype=np.uint8)

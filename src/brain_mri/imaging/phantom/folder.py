@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from brain_mri.imaging.phantom.draw import PHANTOM_CLASSES, draw_phantom
 
-DEFAULT_PHANTOM_IMAGES = 1200
+DEFAULT_PHANTOM_IMAGES = 1600
 MARKER_NAME = "PHANTOM.json"
 
 _VERSION = 1  # raise it whenever a change alters the bytes, so that old folders are drawn anew
@@ -99,12 +99,15 @@ def plan_files(images: int, seed: int) -> list[PlannedFile]:
             kinds[index] = "exact_copy" if place < exact else "near_copy"
         else:
             kinds[index] = _DAMAGES[(place - exact - near) % len(_DAMAGES)]
+    drawn = {
+        label: [index for index in range(images) if labels[index] == label and kinds[index] == "drawn"]
+        for label in PHANTOM_CLASSES
+    }
     plan = []
     for index, (label, kind) in enumerate(zip(labels, kinds, strict=True)):
         original = index
-        if kind.endswith("_copy"):
-            candidates = [i for i in range(images) if labels[i] == label and kinds[i] == "drawn"]
-            original = int(candidates[rng.integers(len(candidates))])
+        if kind in ("exact_copy", "near_copy"):
+            original = drawn[label][rng.integers(len(drawn[label]))]
         plan.append(PlannedFile(index, label, kind, original))
     return plan
 
@@ -114,8 +117,8 @@ def write_phantom_folder(
 ) -> PhantomSummary:
     """Write a folder of synthetic scans: `<folder>/<class>/*.jpg`, and `PHANTOM.json` when all are there.
 
-    A folder that already holds the same images is left as it is; one that holds others, or that was left
-    half-written, is drawn anew. The bytes depend on `images` and `seed` alone, not on the number of processes.
+    A folder that already holds the same images is left as it is; one that holds others, or was left
+    half-written, is drawn anew. The bytes depend on `images` and `seed` alone, not on `processes`.
 
     Args:
         folder: Where to write; made if absent.
@@ -229,7 +232,7 @@ def encode_file(planned: PlannedFile, seed: int) -> bytes:
     if planned.kind == "tiny":
         return _jpeg(rng.integers(0, 256, (5, 5), dtype=np.uint8), 90)
     pixels = draw_phantom(planned.label, int(rng.integers(2**62))).pixels
-    height, width = (int(side) for side in rng.choice(_SIDES) * rng.uniform([0.85, 0.85], [1.0, 1.0]))
+    height, width = (int(side) for side in rng.choice(_SIDES) * rng.uniform(0.85, 1.0, 2))
     pixels = _resize(pixels, height, width)
     if rng.random() < 0.55:
         pixels = np.repeat(pixels[:, :, None], 3, axis=2)

@@ -1,7 +1,7 @@
 """Shapes in head coordinates and the pen that puts them on the pixel grid.
 
-Head coordinates: the origin is the middle of the head, x grows to the right, y downwards, and the head reaches
-about 1 in its longest direction, whatever the size of the picture.
+Head coordinates: the origin is the middle of the head, x grows to the right, y downwards, and the head
+reaches about 1 in its longest direction, whatever the size of the picture.
 """
 
 from __future__ import annotations
@@ -93,9 +93,7 @@ class Pen:
     def line(self, plane: Plane | Mask, points: Points, width: float, value: float) -> None:
         """Draw an open line of `width` (head coordinates) in `plane`, in place."""
         thickness = max(1, round(width * self.scale))
-        cv2.polylines(
-            plane, [self.place(points)], False, float(value), thickness, cv2.LINE_8, _SUBPIXEL_BITS
-        )
+        cv2.polylines(plane, [self.place(points)], False, float(value), thickness, cv2.LINE_8, _SUBPIXEL_BITS)
 
     def mask(self, *polygons: Points) -> Mask:
         """Return the union of `polygons`: uint8 of shape (size, size), 1 inside and 0 outside."""

@@ -32,8 +32,8 @@ _T1 = Tissues(
     oedema=0.28, rim=0.86, necrosis=0.20, solid=0.95, adenoma=0.90,
 )  # fmt: skip
 _T2 = Tissues(
-    fat=0.62, bone=0.06, muscle=0.20, csf=0.90, grey=0.54, white=0.36, vitreous=0.92, gland=0.48,
-    oedema=0.78, rim=0.50, necrosis=0.95, solid=0.76, adenoma=0.74,
+    fat=0.62, bone=0.06, muscle=0.20, csf=0.88, grey=0.50, white=0.35, vitreous=0.92, gland=0.48,
+    oedema=0.74, rim=0.60, necrosis=0.95, solid=0.80, adenoma=0.78,
 )  # fmt: skip
 
 

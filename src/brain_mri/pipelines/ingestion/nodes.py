@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -22,8 +21,6 @@ from brain_mri.cohort.manifest import (
 from brain_mri.cohort.summary import summarise_cohort
 from brain_mri.datasets.scans import PackedScans, Packing, plan_blocks
 from brain_mri.datasets.source import RawFolder, Source, list_files, locate_files, read_table
-from brain_mri.imaging.decode import decode_grey
-from brain_mri.imaging.prepare import PrepareOptions, prepare_pixels
 from brain_mri.pipelines.ingestion.parameters import IngestionParameters
 from brain_mri.report import figures
 from brain_mri.spark.launchers import Launcher, ProcessLauncher, SparkLauncher
@@ -33,9 +30,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 logger = logging.getLogger(__name__)
-
-SAMPLES = 8
-SAMPLE_SIZE = 160
 
 
 def list_scans(raw: RawFolder, parameters: IngestionParameters) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -145,34 +139,13 @@ def explore(
     """Summarise the cohort: JSON, the figure of classes and splits, the figure of image properties."""
     classes = metadata["classes"]
     exploration = summarise_cohort(manifest, classes)
-    names, synthetic = display_names(classes), bool(metadata["source"]["synthetic"])
+    names, synthetic = ClassSet(tuple(classes)).display_names(), bool(metadata["source"]["synthetic"])
     weights: Any = exploration["class_weights"]
     return (
         exploration,
         figures.class_distribution(metadata["counts"], weights, names, synthetic),
         figures.image_properties(exploration, names, synthetic),
     )
-
-
-def draw_samples(manifest: pd.DataFrame, scans: PackedScans, metadata: Mapping[str, Any]) -> Figure:
-    """Draw eight training scans, the classes in turn, chosen by the seed of the split."""
-    classes = metadata["classes"]
-    names = display_names(classes)
-    random = np.random.default_rng(metadata["seed"])
-    training = manifest[manifest["split"] == "train"].sort_values("scan_id")
-    orders = {name: random.permutation(training.loc[training["label"] == name, "scan_id"]) for name in classes}
-    chosen = [(name, orders[name][turn]) for turn in range(SAMPLES) for name in classes if turn < len(orders[name])][:SAMPLES]
-    contents = scans.contents([scan_id for _, scan_id in chosen])
-    images = [
-        prepare_pixels(decode_grey(contents[scan_id]).pixels, PrepareOptions(image_size=SAMPLE_SIZE)) for _, scan_id in chosen
-    ]
-    return figures.sample_grid(images, [names[name] for name, _ in chosen], bool(metadata["source"]["synthetic"]))
-
-
-def display_names(classes: list[str]) -> dict[str, str]:
-    """How people read the class names, in class order."""
-    known = ClassSet(tuple(classes))
-    return {name: known.display(name) for name in classes}
 
 
 def _progress(files: int) -> Callable[[Mapping[str, Any]], None]:

@@ -27,13 +27,6 @@ def create_pipeline() -> Pipeline:
                 name="explore",
                 tags="figures",
             ),
-            node(
-                nodes.draw_samples,
-                ["manifest", "scans@packed", "split_metadata"],
-                "sample_grid",
-                name="draw_samples",
-                tags="figures",
-            ),
         ],
         tags="ingestion",
     )

@@ -6,17 +6,24 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from brain_mri.cohort.classes import ClassSet
 from brain_mri.cohort.split import SPLITS
 from brain_mri.datasets.shards import ShardSet, model_input_schema
 from brain_mri.pipelines.preprocessing.parameters import PreprocessingParameters
+from brain_mri.report import figures
 from brain_mri.spark.batches import MappedBatches, prepared_scans
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from pyspark.sql import DataFrame
 
 logger = logging.getLogger(__name__)
+
+SAMPLES = 8
 
 
 class ModelInputError(ValueError):
@@ -91,6 +98,23 @@ def check_model_inputs(
         report["images_per_second"],
     )
     return report
+
+
+def draw_samples(train: ShardSet, metadata: Mapping[str, Any]) -> Figure:
+    """Draw eight training scans as the network will see them, the classes in turn, chosen by the seed of the split."""
+    classes = list(train.classes)
+    names = ClassSet(train.classes).display_names()
+    found: dict[int, list[NDArray[np.uint8]]] = {label: [] for label in range(len(classes))}
+    wanted = -(-SAMPLES // len(classes))
+    for _, labels, pixels in train.batches(256, shuffle_seed=metadata["seed"]):
+        for label, scan in zip(labels.tolist(), pixels, strict=True):
+            if len(found[label]) < wanted:
+                found[label].append(scan)
+        if all(len(scans) == wanted for scans in found.values()):
+            break
+    chosen = [(label, found[label][turn]) for turn in range(wanted) for label in found if turn < len(found[label])]
+    titles = [names[classes[label]] for label, _ in chosen[:SAMPLES]]
+    return figures.sample_grid([scan for _, scan in chosen[:SAMPLES]], titles, bool(metadata["source"]["synthetic"]))
 
 
 def _check_split(split: str, shards: ShardSet, metadata: Mapping[str, Any], parameters: PreprocessingParameters) -> None:

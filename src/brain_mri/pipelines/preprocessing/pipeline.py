@@ -24,6 +24,13 @@ def create_pipeline() -> Pipeline:
                 "preprocessing_stats",
                 name="check_model_inputs",
             ),
+            node(
+                nodes.draw_samples,
+                ["model_inputs_train@shards", "split_metadata"],
+                "sample_grid",
+                name="draw_samples",
+                tags="figures",
+            ),
         ],
         tags="preprocessing",
     )

@@ -28,7 +28,8 @@ from brain_mri.report.page import build_page
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from brain_mri.datasets import FolderVersion, ShardSet
+    from brain_mri.datasets.versions import FolderVersion
+    from brain_mri.models.shards import Shards
 
 log = logging.getLogger(__name__)
 
@@ -36,14 +37,14 @@ EXAMPLES, WRONG_EXAMPLES = 12, 4
 
 
 def predict_test(
-    classifier: FolderVersion, model_inputs_test: ShardSet, parameters: ReportingParameters
+    classifier: FolderVersion, model_inputs_test: Shards, parameters: ReportingParameters
 ) -> pd.DataFrame:
     """Predict every scan of the test split, one forward pass each.
 
     Returns:
         A row per scan, sorted by ``scan_id``: ``label``, ``label_name``, ``predicted``, ``predicted_name``
-        (class indices and keys), ``confidence`` (largest calibrated probability), ``abstained``, and for every
-        class ``probability_<class>`` (the network's own) and ``calibrated_<class>``.
+        (class indices and keys), ``confidence`` (largest calibrated probability), ``abstained``, and for
+        every class ``probability_<class>`` (the network's own) and ``calibrated_<class>``.
 
     Raises:
         ValueError: If there are no test scans, or classifier and test split have different classes.
@@ -168,7 +169,7 @@ def draw_calibration(report: Mapping[str, Any], split_metadata: Mapping[str, Any
 
 def draw_sample_predictions(
     predictions: pd.DataFrame,
-    model_inputs_test: ShardSet,
+    model_inputs_test: Shards,
     split_metadata: Mapping[str, Any],
     parameters: ReportingParameters,
 ) -> Figure:

@@ -1,0 +1,101 @@
+"""Model inputs through their handle: complete, streamed, the same in every order."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from kedro.io import DatasetError
+
+from brain_mri.datasets import shards as shards_module
+from brain_mri.datasets.shards import ShardSet, ShardSetDataset, TensorFlowShardsDataset, model_input_schema
+from brain_mri.datasets.spark_shards import write_part
+from brain_mri.storage.files import COMPLETE
+
+CLASSES = ("glioma", "notumor")
+SIZE = 4
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Ten scans in one part of several row groups, as a Spark task writes them; pixel values tell the scan."""
+    monkeypatch.setattr("brain_mri.datasets.spark_shards.ROW_GROUP_BYTES", 1)
+    schema = model_input_schema(SIZE, CLASSES)
+    target = tmp_path / "model_inputs_train.parquet"
+    target.mkdir()
+
+    def batches():  # type: ignore[no-untyped-def]
+        for start in (0, 4, 8):
+            numbers = range(start, min(start + 4, 10))
+            ids = [f"{number:064x}"[::-1] for number in numbers]
+            pixels = [bytes([number]) * SIZE**2 for number in numbers]
+            yield pa.RecordBatch.from_arrays(
+                [pa.array(ids), pa.array([n % 2 for n in numbers]), pa.array(pixels, pa.binary())], schema=schema
+            )
+
+    [record] = list(write_part(batches(), lambda rows: rows, schema, str(target)))
+    summary = {"image_size": SIZE, "classes": list(CLASSES), "parts": [json.loads(record["record"][0].as_py())]}
+    (target / COMPLETE).write_text(json.dumps(summary))
+    return target
+
+
+def test_the_handle_knows_its_set_without_reading_pixels(folder: Path) -> None:
+    handle = pickle.loads(pickle.dumps(ShardSetDataset(filepath=str(folder)).load()))
+    assert (handle.rows, handle.image_size, handle.classes, handle.label_counts) == (10, SIZE, CLASSES, {0: 5, 1: 5})
+    part = handle.summary["parts"][0]
+    assert (part["minimum"], part["maximum"], part["bytes"]) == (0, 9, 10 * SIZE**2)
+    assert (folder / "_stats" / "part-00000.parquet.json").exists()
+
+
+@pytest.mark.parametrize("seed", [None, 1, 2])
+@pytest.mark.parametrize("window", [SIZE**2, 6 * SIZE**2, 2**20])
+def test_every_scan_comes_once_whatever_the_order(
+    folder: Path, seed: int | None, window: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards_module, "SHUFFLE_WINDOW_BYTES", window)
+    batches = list(ShardSet(str(folder)).batches(3, seed))
+    assert [len(scan_ids) for scan_ids, _, _ in batches] == [3, 3, 3, 1]
+    numbers = np.concatenate([pixels[:, 0, 0] for _, _, pixels in batches])
+    assert sorted(numbers) == list(range(10))
+    assert (numbers % 2 == np.concatenate([labels for _, labels, _ in batches])).all()
+    assert (list(numbers) == list(range(10))) == (seed is None)
+
+
+def test_a_seed_gives_one_order(folder: Path) -> None:
+    def order(seed: int) -> list[str]:
+        return [name for scan_ids, _, _ in ShardSet(str(folder)).batches(4, seed) for name in scan_ids]
+
+    assert order(1) == order(1) != order(2)
+
+
+def test_arrays_are_sorted_by_scan(folder: Path) -> None:
+    scan_ids, labels, pixels = ShardSet(str(folder)).arrays()
+    assert list(scan_ids) == sorted(scan_ids)
+    assert pixels.shape == (10, SIZE, SIZE)
+    assert (pixels[:, 0, 0] % 2 == labels).all()
+
+
+def test_a_set_without_its_completion_mark_does_not_exist(folder: Path) -> None:
+    (folder / COMPLETE).unlink()
+    dataset = ShardSetDataset(filepath=str(folder))
+    assert not dataset.exists()
+    with pytest.raises(DatasetError, match="kedro run --pipelines=preprocessing"):
+        dataset.load()
+
+
+def test_the_preview_is_a_picture_made_without_spark(folder: Path) -> None:
+    assert len(ShardSetDataset(filepath=str(folder)).preview()) > 100
+
+
+@pytest.mark.tensorflow
+def test_tensorflow_sees_the_same_scans(folder: Path) -> None:
+    dataset = TensorFlowShardsDataset(filepath=str(folder), load_args={"batch_size": 4, "shuffle_seed": 3}).load()
+    pixels, labels, numbers = zip(*dataset.as_numpy_iterator(), strict=True)
+    assert [part.shape for part in pixels] == [(4, SIZE, SIZE, 1), (4, SIZE, SIZE, 1), (2, SIZE, SIZE, 1)]
+    assert sorted(np.concatenate(pixels)[:, 0, 0, 0]) == list(range(10))
+    assert (np.concatenate(pixels)[:, 0, 0, 0] % 2 == np.concatenate(labels)).all()
+    assert len(set(np.concatenate(numbers))) == 10

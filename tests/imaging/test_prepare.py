@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from brain_mri.imaging.decode import DecodeLimits, GreyPixels, RefusedImage, decode_grey
+from brain_mri.imaging.prepare import PrepareOptions, crop_to_head, prepare_pixels, prepare_scan
+from tests.imaging.hostile import HostileFile, encode, hostile_files, picture
+
+ACCEPTED = [file for file in hostile_files() if not file.reason]
+ALL_OPTIONS = [PrepareOptions(64, crop, clahe) for crop in (False, True) for clahe in (False, True)]
+
+
+def head(height: int = 300, width: int = 400, top: int = 60, left: int = 120) -> GreyPixels:
+    """A bright ellipse of 180×150 pixels, dark in the middle, in noisy air, with a label in a corner."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    distance = ((rows - top - 90) / 90) ** 2 + ((columns - left - 75) / 75) ** 2
+    pixels = np.random.default_rng(0).integers(0, 12, (height, width)).astype(np.uint8)
+    pixels[distance <= 1] = 150
+    pixels[distance <= 0.2] = 40
+    pixels[5:15, 5:40] = 255
+    return pixels
+
+
+@pytest.mark.parametrize("options", ALL_OPTIONS, ids=str)
+def test_result_has_the_promised_form(options: PrepareOptions) -> None:
+    for pixels in (head(), picture(), picture(33, 500), np.asfortranarray(picture())):
+        prepared = prepare_pixels(pixels, options)
+        assert (prepared.shape, prepared.dtype) == ((64, 64), np.uint8)
+        assert prepared.flags.c_contiguous
+
+
+@pytest.mark.parametrize(
+    "file", [file for file in hostile_files() if not file.reason], ids=lambda file: file.name
+)
+def test_every_decodable_file_is_prepared_like_its_pixels(file: HostileFile) -> None:
+    options = PrepareOptions(64, crop_to_head=True, clahe=True)
+    expected = prepare_pixels(decode_grey(file.content).pixels, options)
+    np.testing.assert_array_equal(prepare_scan(file.content, options), expected)
+
+
+def test_areas_are_averaged() -> None:
+    row = np.array([0, 90, 180], np.uint8)  # 1.5 pixels go into one: (0 + 90/2) / 1.5 and (90/2 + 180) / 1.5
+    assert prepare_pixels(np.tile(row, (3, 1)), PrepareOptions(2)).tolist() == [[30, 150]] * 2
+
+
+def test_enlarging_stays_between_the_neighbours() -> None:
+    prepared = prepare_pixels(np.array([[0, 100], [0, 100]], np.uint8), PrepareOptions(8)).astype(int)
+    assert (prepared[:, 0] == 0).all()
+    assert (prepared[:, -1] == 100).all()
+    assert (np.diff(prepared, axis=1) >= 0).all()
+
+
+def test_prepared_size_stays_untouched() -> None:
+    np.testing.assert_array_equal(prepare_pixels(picture(64, 64), PrepareOptions(64)), picture(64, 64))
+
+
+def test_crop_finds_the_head_and_no_label() -> None:
+    cropped = crop_to_head(head())
+    assert cropped.shape == pytest.approx((180, 150), abs=12)
+    assert cropped.max() < 255
+    for edge in (cropped[10], cropped[-11], cropped[:, 10], cropped[:, -11]):
+        assert edge.max() == 150  # a small margin, but not more
+
+
+def test_crop_leaves_tight_and_headless_pictures_alone() -> None:
+    tight = head(180, 150, 0, 0)
+    tight[5:15, 5:40] = 0
+    assert crop_to_head(tight).shape == tight.shape
+    speck = np.zeros((100, 100), np.uint8)
+    speck[50:55, 50:55] = 255
+    assert crop_to_head(speck).shape == speck.shape
+    assert crop_to_head(np.zeros((50, 50), np.uint8)).shape == (50, 50)
+
+
+def test_clahe_spreads_local_contrast() -> None:
+    faint = (100 + picture(64, 64) // 16).astype(np.uint8)
+    evened = prepare_pixels(faint, PrepareOptions(64, clahe=True))
+    assert evened.std() > 1.5 * faint.std()
+
+
+def test_refusals_and_limits_pass_through() -> None:
+    with pytest.raises(RefusedImage) as refusal:
+        prepare_scan(encode(np.zeros((64, 64), np.uint8), "PNG"))
+    assert refusal.value.reason == "blank"
+    with pytest.raises(RefusedImage):
+        prepare_scan(encode(picture(), "PNG"), limits=DecodeLimits(min_side=97))
+
+
+def test_senseless_size_is_refused() -> None:
+    with pytest.raises(ValueError, match="image_size is 0"):
+        PrepareOptions(image_size=0)

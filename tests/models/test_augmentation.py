@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from brain_mri.models.augmentation import augment, draw
+from brain_mri.models.recipe import Augmentation
+
+
+def test_an_example_draws_the_same_in_any_batch() -> None:
+    numbers = np.random.default_rng(0).integers(0, 2**60, 50)
+    order = np.random.default_rng(1).permutation(50)
+    whole = draw(numbers, seed=3, stage=0, epoch=2)
+    np.testing.assert_array_equal(draw(numbers[order], seed=3, stage=0, epoch=2), whole[order])
+    np.testing.assert_array_equal(draw(numbers[10:13], seed=3, stage=0, epoch=2), whole[10:13])
+
+
+@pytest.mark.parametrize(("seed", "stage", "epoch"), [(4, 0, 1), (3, 1, 1), (3, 0, 2)])
+def test_seed_stage_and_epoch_draw_anew(seed: int, stage: int, epoch: int) -> None:
+    numbers = np.arange(1000)
+    first, second = draw(numbers, 3, 0, 1)[:, 0], draw(numbers, seed, stage, epoch)[:, 0]
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.1
+
+
+def test_draws_are_uniform_and_independent() -> None:
+    draws = draw(np.arange(20_000), seed=1, stage=0, epoch=1)
+    assert draws.min() >= 0
+    assert draws.max() < 1
+    for column in draws.T:
+        counts, _ = np.histogram(column, bins=10, range=(0, 1))
+        assert abs(counts - 2000).max() < 200
+    assert abs(np.corrcoef(draws.T) - np.eye(3)).max() < 0.03
+
+
+@pytest.mark.tensorflow
+def test_an_image_moves_the_same_way_in_any_batch() -> None:
+    random = np.random.default_rng(0)
+    images = random.random((6, 32, 32, 1), dtype=np.float32)
+    draws = random.random((6, 3), dtype=np.float32)
+    whole = augment(images, draws, Augmentation()).numpy()
+    alone = np.concatenate(
+        [augment(images[i : i + 1], draws[i : i + 1], Augmentation()).numpy() for i in (4, 1)]
+    )
+    np.testing.assert_array_equal(alone, whole[[4, 1]])
+
+
+@pytest.mark.tensorflow
+def test_flip_mirrors_left_and_right() -> None:
+    images = np.random.default_rng(0).random((2, 32, 32, 1), dtype=np.float32)
+    draws = np.array([[0.1, 0.5, 0.5], [0.9, 0.5, 0.5]], dtype=np.float32)
+    moved = augment(images, draws, Augmentation(flip=True, rotation_degrees=0, zoom=0)).numpy()
+    np.testing.assert_allclose(moved[0], images[0, :, ::-1], atol=1e-4)
+    np.testing.assert_array_equal(moved[1], images[1])
+
+
+@pytest.mark.tensorflow
+def test_a_quarter_turn_is_about_the_centre() -> None:
+    images = np.random.default_rng(0).random((1, 32, 32, 1), dtype=np.float32)
+    draws = np.array([[0.9, 1.0, 0.5]], dtype=np.float32)
+    turned = augment(images, draws, Augmentation(flip=False, rotation_degrees=90, zoom=0)).numpy()
+    np.testing.assert_allclose(turned[0, 1:-1, 1:-1], np.rot90(images[0])[1:-1, 1:-1], atol=1e-3)
+
+
+@pytest.mark.tensorflow
+def test_zoom_enlarges_and_shrinks_within_its_bounds() -> None:
+    images = np.zeros((2, 64, 64, 1), np.float32)
+    images[:, 16:48, 16:48] = 1.0
+    draws = np.array([[0.9, 0.5, 0.999], [0.9, 0.5, 0.0]], dtype=np.float32)
+    zoomed = augment(images, draws, Augmentation(flip=False, rotation_degrees=0, zoom=0.25)).numpy()
+    sides = np.sqrt(zoomed.sum(axis=(1, 2, 3)))
+    np.testing.assert_allclose(sides, [32 * 1.25, 32 * 0.75], atol=0.5)
+
+
+@pytest.mark.tensorflow
+def test_nothing_moves_where_nothing_is_asked() -> None:
+    images = np.random.default_rng(0).random((2, 32, 32, 1), dtype=np.float32)
+    still = Augmentation(flip=False, rotation_degrees=0, zoom=0)
+    assert augment(images, np.zeros((2, 3), np.float32), still) is images

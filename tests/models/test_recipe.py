@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from brain_mri.models.recipe import Recipe, make_recipe
+
+CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
+
+
+def recipe_for(backbone: str, epochs: int | None = None) -> Recipe:
+    return make_recipe(
+        "baseline", backbone=backbone, weights=None, image_size=224, classes=CLASSES, seed=1, epochs=epochs
+    )
+
+
+@pytest.mark.parametrize(("backbone", "unfrozen"), [("resnet50", 30), ("mobilenetv2", 50)])
+def test_big_backbones_are_trained_in_two_stages(backbone: str, unfrozen: int) -> None:
+    frozen, tuned = recipe_for(backbone).stages
+    assert (frozen.epochs, frozen.batch_size, frozen.unfrozen_layers) == (5, 16, 0)
+    assert (tuned.epochs, tuned.learning_rate, tuned.unfrozen_layers) == (10, 1e-5, unfrozen)
+
+
+def test_compact_is_trained_as_a_whole_in_one_stage() -> None:
+    (stage,) = recipe_for("compact").stages
+    assert stage.unfrozen_layers == "all"
+
+
+def test_a_limit_shortens_stages_and_never_lengthens_them() -> None:
+    assert [stage.epochs for stage in recipe_for("resnet50", epochs=7).stages] == [5, 7]
+
+
+def test_a_recipe_comes_back_from_its_json() -> None:
+    recipe = recipe_for("mobilenetv2")
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+
+
+def test_a_mistyped_name_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ValueError, match="Did you mean 'mobilenetv2'"):
+        recipe_for("MobileNet_V2")
+    with pytest.raises(ValueError, match="Did you mean 'baseline'"):
+        make_recipe("base-line", backbone="compact", weights=None, image_size=64, classes=CLASSES, seed=1)
+
+
+def test_a_recipe_cannot_be_changed_or_extended() -> None:
+    recipe = recipe_for("compact")
+    with pytest.raises(ValidationError):
+        recipe.seed = 2  # type: ignore[misc]  # the point of the test
+    with pytest.raises(ValidationError, match="momentum"):
+        Recipe.model_validate({**recipe.model_dump(), "momentum": 0.9})

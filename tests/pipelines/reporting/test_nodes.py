@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from brain_mri.datasets.versions import FolderVersion, VersionedFolderDataset
+from brain_mri.models.predict import Predictions
+from brain_mri.models.recipe import make_recipe
+from brain_mri.models.shards import ArrayShards
+from brain_mri.models.version import Calibration, TrainedClassifier
+from brain_mri.pipelines.reporting import nodes
+from brain_mri.pipelines.reporting.parameters import ReportingParameters
+
+CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
+CALIBRATION = Calibration(temperature=2.0, abstention_threshold=0.6, out_of_distribution_threshold=0.3)
+METADATA = {"calibration": CALIBRATION.model_dump()}
+STATS = {"images_per_second": 1640.5}
+PARAMETERS = ReportingParameters(batch_size=4)
+SPLIT = {"source": {"synthetic": True}}
+
+
+def predict(rows: int, wrong: int, confidence: float = 0.97) -> pd.DataFrame:
+    """A table of predictions of which the first `wrong` scan ids are wrong."""
+    labels = np.arange(rows) % 4
+    answers = np.where(np.arange(rows) < wrong, (labels + 1) % 4, labels)
+    probabilities = np.full((rows, 4), (1 - confidence) / 3)
+    probabilities[np.arange(rows), answers] = confidence
+    scan_ids = np.array([f"{number:064x}" for number in range(rows)])
+    return nodes.tabulate_predictions(Predictions(scan_ids, labels, probabilities), CLASSES, CALIBRATION)
+
+
+def make_shards(rows: int) -> ArrayShards:
+    pixels = np.random.default_rng(1).integers(0, 255, (rows, 32, 32)).astype(np.uint8)
+    return ArrayShards(pixels, np.arange(rows, dtype=np.int64) % 4, CLASSES)
+
+
+def test_predictions_are_calibrated_and_sorted() -> None:
+    answers = Predictions(
+        np.array(["b", "a"]), np.array([0, 3]), np.array([[0.9, 0.1, 0, 0], [0.4, 0.3, 0.2, 0.1]], np.float32)
+    )
+    table = nodes.tabulate_predictions(answers, CLASSES, CALIBRATION)
+    assert table["scan_id"].tolist() == ["a", "b"]
+    assert table["label_name"].tolist() == ["pituitary", "glioma"]
+    assert table["predicted_name"].tolist() == ["glioma", "glioma"]
+    roots = np.sqrt([0.9, 0.1])  # temperature 2 takes the square root of every probability
+    assert table["confidence"][1] == pytest.approx(roots[0] / roots.sum(), rel=1e-5)
+    assert table["confidence"][1] == table["calibrated_glioma"][1]
+    assert table["probability_glioma"][1] == pytest.approx(0.9)
+    assert table["abstained"].tolist() == [True, False]
+
+
+def test_evaluation_counts_every_scan_and_says_what_abstaining_gives() -> None:
+    predictions = predict(rows=40, wrong=4)
+    predictions["abstained"] = np.arange(40) < 2
+    metrics, report = nodes.evaluate(predictions, METADATA, STATS, PARAMETERS)
+    assert metrics["accuracy"] == pytest.approx(0.9)
+    assert metrics["coverage"] == pytest.approx(0.95)
+    assert metrics["accuracy_answered"] == pytest.approx(36 / 38)
+    assert metrics["recall_glioma"] == pytest.approx(0.9)
+    assert metrics["preprocessing_images_per_second"] == 1640.5
+    # 0.97 is meant, 0.9 is true; temperature 2 makes the confidence sqrt(0.97) / (sqrt(0.97) + 3 sqrt(0.01)).
+    softened = np.sqrt(0.97) / (np.sqrt(0.97) + 3 * np.sqrt(0.01))
+    assert metrics["ece_uncalibrated"] == pytest.approx(0.07)
+    assert metrics["ece"] == pytest.approx(0.9 - softened)
+    assert (report["scans"], report["right"], report["abstained"]) == (40, 36, 2)
+    assert report["confusion_matrix"][0] == [9, 1, 0, 0]
+    assert report["sentences"]["glioma"].startswith(
+        "Of 10 gliomas 9 were recognised; 1 was taken for meningioma."
+    )
+    assert report["names"]["notumor"] == "No tumour"
+
+
+def test_evaluation_survives_abstaining_everywhere() -> None:
+    predictions = predict(rows=8, wrong=0)
+    predictions["abstained"] = True
+    metrics, _ = nodes.evaluate(predictions, METADATA, STATS, PARAMETERS)
+    assert metrics["coverage"] == 0.0
+    assert metrics["accuracy_answered"] is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "wrong", "shown"), [(100, 30, 4), (100, 2, 2), (100, 0, 0), (14, 9, 7), (6, 3, 3)]
+)
+def test_examples_show_mistakes_and_follow_the_seed(rows: int, wrong: int, shown: int) -> None:
+    predictions = predict(rows, wrong)
+    chosen = nodes.choose_examples(predictions, seed=1)
+    assert len(chosen) == min(rows, 12)
+    assert (chosen["label"] != chosen["predicted"]).sum() == shown
+    pd.testing.assert_frame_equal(chosen, nodes.choose_examples(predictions, seed=1))
+    if rows == 100:
+        assert chosen["scan_id"].tolist() != nodes.choose_examples(predictions, seed=2)["scan_id"].tolist()
+
+
+def test_sample_predictions_draw_the_scan_that_they_name() -> None:
+    shards = make_shards(16)
+    predictions = predict(16, wrong=1)
+    scan_ids = np.concatenate([ids for ids, _, _ in shards.batches(16)])
+    predictions["scan_id"] = scan_ids
+    figure = nodes.draw_sample_predictions(predictions, shards, SPLIT, PARAMETERS)
+    known = dict(zip(scan_ids, shards.pixels, strict=True))
+    chosen = nodes.choose_examples(predictions, PARAMETERS.seed)
+    assert len(figure.axes) == 12
+    for panel, scan_id in zip(figure.axes, chosen["scan_id"], strict=True):
+        assert (panel.images[0].get_array() == known[scan_id]).all()
+
+
+def test_figures_and_report_are_made_from_what_evaluation_returns() -> None:
+    metrics, report = nodes.evaluate(predict(rows=40, wrong=4), METADATA, STATS, PARAMETERS)
+    for draw in (
+        nodes.draw_confusion_matrix,
+        nodes.draw_per_class_metrics,
+        nodes.draw_roc_curves,
+        nodes.draw_calibration,
+    ):
+        figure = draw(report, SPLIT)
+        assert any("Synthetic data" in text.get_text() for text in figure.texts), draw.__name__
+    assert metrics["accuracy"] == 0.9
+
+
+@pytest.fixture
+def version(tmp_path: Path) -> FolderVersion:
+    """A saved classifier whose answer is the quadrant that is brightest."""
+    import keras
+
+    inputs = keras.Input((32, 32, 1))
+    pooled = keras.layers.Flatten()(keras.layers.AveragePooling2D(16)(inputs))
+    network = keras.Model(inputs, keras.layers.Softmax()(keras.layers.Rescaling(1 / 50)(pooled)))
+    recipe = make_recipe("baseline", backbone="compact", weights=None, image_size=32, classes=CLASSES, seed=1)
+    classifier = TrainedClassifier(network, b"graph", CALIBRATION, recipe, {}, {})
+    dataset = VersionedFolderDataset(filepath=str(tmp_path / "classifier"))
+    dataset.save(classifier.to_files())
+    return dataset.load()
+
+
+@pytest.mark.tensorflow
+def test_the_test_split_is_predicted_by_the_saved_version(version: FolderVersion) -> None:
+    pixels = np.zeros((10, 32, 32), np.uint8)
+    labels = np.arange(10, dtype=np.int64) % 4
+    for image, label in zip(pixels, labels, strict=True):
+        row, column = divmod(int(label), 2)
+        image[16 * row : 16 * row + 16, 16 * column : 16 * column + 16] = 200
+    shards = ArrayShards(pixels, labels, CLASSES)
+    table = nodes.predict_test(version, shards, PARAMETERS)
+    assert (table["label"] == table["predicted"]).all()
+    assert len(table) == 10
+    assert table["scan_id"].is_monotonic_increasing
+    assert table["probability_glioma"][table["label"] == 0].to_numpy() == pytest.approx(
+        np.exp(4) / (np.exp(4) + 3), rel=1e-4
+    )
+    other = ArrayShards(pixels, labels, CLASSES[::-1])
+    with pytest.raises(ValueError, match="kedro run --pipelines=training,reporting"):
+        nodes.predict_test(version, other, PARAMETERS)

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from brain_mri.models.shards import ArrayShards
+from brain_mri.models.version import TrainedClassifier
+from brain_mri.pipelines.training import create_pipeline
+from brain_mri.pipelines.training.nodes import choose_recipe, publish_classifier, train_network
+from brain_mri.pipelines.training.parameters import TrainingParameters
+
+CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
+SPLIT_METADATA: dict[str, Any] = {
+    "source": {"kind": "phantom", "fingerprint": "abc123"},
+    "counts": {"train": {"glioma": 12}},
+}
+CONFIGURATION = Path(__file__).resolve().parents[3] / "conf" / "base"
+
+
+def squares(rows: int, seed: int) -> ArrayShards:
+    """64×64 noise with a bright square whose corner is the class."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(rows, dtype=np.int64) % 4
+    pixels = random.integers(0, 60, (rows, 64, 64)).astype(np.uint8)
+    for image, label in zip(pixels, labels, strict=True):
+        top, left = divmod(int(label), 2)
+        image[10 + 30 * top : 24 + 30 * top, 10 + 30 * left : 24 + 30 * left] = 200
+    return ArrayShards(pixels, labels, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("kind", "backbone", "weights"),
+    [("phantom", "compact", None), ("folder", "resnet50", "imagenet"), ("table", "resnet50", "imagenet")],
+)
+def test_auto_depends_on_where_the_data_came_from(kind: str, backbone: str, weights: str | None) -> None:
+    recipe = choose_recipe(TrainingParameters(), kind, 224, CLASSES)
+    assert (recipe.backbone, recipe.weights) == (backbone, weights)
+
+
+def test_what_a_user_decides_is_taken(caplog: pytest.LogCaptureFixture) -> None:
+    parameters = TrainingParameters(backbone="mobilenetv2", weights=None, seed=3, epochs=1)
+    recipe = choose_recipe(parameters, "phantom", 96, CLASSES)
+    assert (recipe.backbone, recipe.weights, recipe.seed, recipe.epochs) == ("mobilenetv2", None, 3, 2)
+    assert "random weights" in caplog.text
+
+
+def test_mistyped_parameters_are_refused() -> None:
+    with pytest.raises(ValidationError, match="Did you mean 'compact'"):
+        TrainingParameters(backbone="compct")
+    with pytest.raises(ValidationError, match="Did you mean 'baseline'"):
+        TrainingParameters(recipe="basline")
+    with pytest.raises(ValidationError, match="epoch"):
+        TrainingParameters.model_validate({"epoch": 3})
+
+
+def test_the_configuration_states_the_defaults() -> None:
+    written = yaml.safe_load((CONFIGURATION / "parameters_training.yml").read_text())["training"]
+    assert written == TrainingParameters().model_dump()
+
+
+def test_the_pipeline_never_reads_the_test_split_and_its_outputs_are_in_the_catalog() -> None:
+    pipeline = create_pipeline()
+    assert pipeline.inputs() == {
+        "model_inputs_train@shards",
+        "model_inputs_validation@shards",
+        "split_metadata",
+        "params:training",
+    }
+    catalog = yaml.safe_load((CONFIGURATION / "catalog_training.yml").read_text())
+    assert pipeline.all_outputs() == set(catalog)
+
+
+@pytest.mark.tensorflow
+def test_training_ends_in_a_version_that_answers_as_the_network() -> None:
+    parameters = TrainingParameters(seed=5, epochs=3)
+    train, validation = squares(48, seed=1), squares(24, seed=2)
+    network, training_log = train_network(train, validation, SPLIT_METADATA, parameters)
+    files, history, metadata = publish_classifier(
+        network, training_log, validation, SPLIT_METADATA, parameters
+    )
+
+    classifier = TrainedClassifier.from_files(files.__getitem__)
+    pixels = validation.pixels[..., None]
+    np.testing.assert_allclose(
+        classifier.network(pixels, training=False), network(pixels, training=False), atol=1e-6
+    )
+    assert classifier.recipe.backbone == "compact"
+    assert classifier.recipe.seed == 5
+    assert classifier.calibration.temperature > 0
+    assert json.loads(json.dumps(history)) == classifier.history
+    assert len(history["stages"][0]["epochs"]) == 3
+    assert json.loads(json.dumps(metadata)) == classifier.metadata
+    assert metadata["synthetic"] is True
+    assert metadata["data"]["fingerprint"] == "abc123"
+    assert metadata["parameters"] == network.count_params()
+    assert metadata["classes"] == list(CLASSES)
+    assert metadata["validation"]["images"] == 24
+    assert metadata["onnx_difference"] < 1e-4
+    assert "not a medical device" in metadata["notice"]

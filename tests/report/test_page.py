@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import base64
+import copy
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from brain_mri.report.page import build_page, decimal, duration, percent, repeat_command
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+FIGURES = (
+    "class_distribution",
+    "image_properties",
+    "sample_grid",
+    "training_history",
+    "confusion_matrix",
+    "per_class_metrics",
+    "roc_curves",
+    "calibration",
+    "sample_predictions",
+)
+
+
+class Reader(HTMLParser):
+    """What a browser would read: the text, the addresses, whether every tag is closed."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.open: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag in ("td", "th"):
+            self.words.append(" ")
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "link", "img", "wbr"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"[ \n]+", " ", "".join(self.words))
+
+
+@pytest.fixture
+def parts(
+    results: dict[str, Any], exploration: dict[str, Any], training_history: dict[str, Any]
+) -> dict[str, Any]:
+    counts = {
+        "train": {"glioma": 151, "meningioma": 142, "notumor": 133, "pituitary": 124},
+        "validation": {"glioma": 32, "meningioma": 31, "notumor": 28, "pituitary": 27},
+        "test": {"glioma": 31, "meningioma": 29, "notumor": 23, "pituitary": 17},
+    }
+    split = {
+        "source": {
+            "kind": "folder",
+            "synthetic": False,
+            "url": "/scans/of mine",
+            "why": "ingestion.source names it",
+            "layout": "class folders",
+            "files": 737,
+            "fingerprint": "f00dcafe",
+        },
+        "test_split": "grouped",
+        "ratios": {"train": 0.72, "validation": 0.14, "test": 0.14},
+        "seed": 4711,
+        "counts": counts,
+        "groups": {"count": 655, "largest": 22, "with_near_copies": 61},
+        "duplicates": 18,
+        "shared_with_official_test": 0,
+        "quarantined": {"truncated": 3, "blank": 2},
+    }
+    model = {
+        "backbone": "mobilenetv2",
+        "weights": "imagenet",
+        "recipe": "baseline",
+        "parameters": 2_620_356,
+        "image_size": 224,
+        "seed": 815,
+        "versions": {"python": "3.11.9", "tensorflow": "2.21.0"},
+    }
+    return {
+        **results,
+        "split_metadata": split,
+        "exploration": exploration,
+        "training_history": training_history,
+        "model_metadata": model,
+        "pictures": dict.fromkeys(FIGURES, PNG),
+        "synthetic": False,
+    }
+
+
+def test_the_page_holds_every_number_given(parts: dict[str, Any]) -> None:
+    text = Reader(build_page(**parts)).text
+    for key, value in parts["metrics"].items():
+        assert decimal(value) in text, key
+    split, report = parts["split_metadata"], parts["report"]
+    given = [number for part in split["counts"].values() for number in part.values()]
+    given += [split["duplicates"], split["seed"], *split["groups"].values(), *split["quarantined"].values()]
+    given += [report["right"], report["scans"], 714, 737, 2_620_356, 361_860, 815]
+    for number in given:
+        assert re.search(rf"(?<![\d,]){number:,}(?![\d,])|(?<!\d){number}(?!\d)", text), number
+    for word in (
+        *report["sentences"].values(),
+        "f00dcafe",
+        "2.21.0",
+        "It memorises.",
+        "1.23",
+        "0.4321",
+        "13 min",
+    ):
+        assert word in text
+
+
+def test_the_page_needs_nothing_from_outside(parts: dict[str, Any]) -> None:
+    page = build_page(**parts)
+    reader = Reader(page)
+    assert reader.open == []
+    assert reader.tags.count("img") == len(FIGURES)
+    assert all(address.startswith(("data:", "#")) for address in reader.addresses)
+    assert "http" not in re.sub(r"base64,[^\"]+", "", page)
+    assert "script" not in reader.tags
+    assert "@import" not in page
+    assert "url(" not in page
+    anchors = {address.removeprefix("#") for address in reader.addresses if address.startswith("#")}
+    assert anchors <= set(re.findall(r'id="([^"]+)"', page))
+
+
+@pytest.mark.parametrize("synthetic", [True, False])
+def test_the_banner_is_there_exactly_when_the_data_are_synthetic(
+    parts: dict[str, Any], synthetic: bool
+) -> None:
+    page = build_page(**{**parts, "synthetic": synthetic})
+    assert ('class="banner"' in page) is synthetic
+    assert ("synthetic" in Reader(page).text.lower()) is synthetic
+
+
+def test_the_page_says_that_it_is_no_medical_device(parts: dict[str, Any]) -> None:
+    assert "Not a medical device." in Reader(build_page(**parts)).text
+
+
+def test_what_others_named_is_escaped(parts: dict[str, Any]) -> None:
+    hostile = copy.deepcopy(parts)
+    hostile["report"]["names"]["glioma"] = "<script>alert(1)</script>"
+    hostile["split_metadata"]["source"]["url"] = '"><img src=x>'
+    hostile["split_metadata"]["quarantined"] = {"<b>bold</b>": 1}
+    reader = Reader(build_page(**hostile))
+    assert {"script", "b"} & set(reader.tags) == {"b"}  # the tiles' own
+    assert reader.tags.count("img") == len(FIGURES)
+    assert "<script>alert(1)</script>" in reader.text
+    assert "<b>bold</b>" in reader.text
+
+
+def test_a_class_without_test_scans_shows_a_dash(parts: dict[str, Any]) -> None:
+    for score in ("precision", "recall", "f1", "roc_auc"):
+        parts["metrics"][f"{score}_glioma"] = None
+    parts["report"]["per_class"]["glioma"] |= {"recall": None, "support": 0}
+    assert "– Glioma recall" in re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", build_page(**parts)))
+
+
+def test_sections_of_other_pipelines_are_shown(parts: dict[str, Any]) -> None:
+    assert 'id="section-1"' not in build_page(**parts)
+    section = {
+        "title": "Leak <audit>",
+        "paragraphs": ["The cost of leakage."],
+        "tables": [
+            {"caption": "Protocols", "columns": ["protocol", "accuracy"], "rows": [["official", "0.9871"]]}
+        ],
+        "figures": [{"caption": "Robustness", "png": base64.b64encode(PNG).decode()}],
+    }
+    reader = Reader(build_page(**parts, sections=[section, {"title": "Bare"}]))
+    for word in ("Leak <audit>", "The cost of leakage.", "Protocols", "0.9871", "Robustness", "Bare"):
+        assert word in reader.text
+    assert "#section-2" in reader.addresses
+    assert reader.tags.count("img") == len(FIGURES) + 1
+
+
+def test_the_command_repeats_the_run(parts: dict[str, Any]) -> None:
+    command = repeat_command(parts["split_metadata"], parts["model_metadata"])
+    assert command == (
+        "kedro run --params='ingestion.source=/scans/of mine,ingestion.test_split=grouped,"
+        "ingestion.seed=4711,training.backbone=mobilenetv2,training.recipe=baseline,training.seed=815,training.weights=imagenet'"
+    )
+    assert command in Reader(build_page(**parts)).text
+
+
+def test_numbers_are_written_for_people() -> None:
+    assert percent(0.98543) == "98.5\N{NO-BREAK SPACE}%"
+    assert percent(None) == decimal(None) == "–"
+    assert [decimal(value) for value in (0.98543, 12, 5712, 1643.2, 12.3456)] == [
+        "0.9854",
+        "12",
+        "5,712",
+        "1,643",
+        "12.35",
+    ]
+    assert [duration(seconds) for seconds in (42.4, 754)] == ["42 s", "13 min"]
