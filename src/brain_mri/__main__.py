@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from kedro.framework.project import configure_project
@@ -9,6 +10,9 @@ from kedro.framework.project import configure_project
 
 def main() -> None:
     """Run a command of the group that `kedro` shows inside the project."""
+    os.environ.setdefault(
+        "KEDRO_DISABLE_TELEMETRY", "1"
+    )  # hospital data: nothing is reported, wherever this runs
     configure_project(Path(__file__).parent.name)
     from brain_mri.cli import cli
 

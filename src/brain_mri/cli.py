@@ -40,7 +40,9 @@ def check(env: str | None) -> None:
 
 
 @cli.command()
-@click.option("--target", type=click.Path(path_type=Path), help="Where to; default data/01_raw/brain-tumor-mri.")
+@click.option(
+    "--target", type=click.Path(path_type=Path), help="Where to; default data/01_raw/brain-tumor-mri."
+)
 def download(target: Path | None) -> None:
     """Fetch the public data set through Kaggle's own client and count it."""
     from brain_mri.download import DownloadError, download_kaggle
@@ -53,9 +55,11 @@ def download(target: Path | None) -> None:
 
 @cli.command()
 @_ENVIRONMENT
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Copy the report to this file.")
+@click.option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False), help="Copy the report to this file."
+)
 @click.option("--open/--no-open", "show", default=True, help="Whether to open it in the browser.")
-def report(env: str | None, output: Path | None, show: bool) -> None:  # noqa: FBT001  # click passes flags so
+def report(env: str | None, output: Path | None, show: bool) -> None:  # click passes flags so
     """Open the report of the last run, or copy it, from HDFS too."""
     from brain_mri.storage.files import open_filesystem, read_file
 

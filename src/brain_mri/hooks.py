@@ -73,7 +73,7 @@ class ProjectHooks:
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any, node: Node) -> None:
         """Record what made the output."""
-        name = dataset_name.split("@")[0]
+        name = dataset_name.split("@", maxsplit=1)[0]
         if self._provenance is not None and name in self._expected:
             self._provenance.record(name, self._expected[name])
 
@@ -116,7 +116,8 @@ class ProjectHooks:
             {
                 name.split("@")[0]
                 for name in pipeline.all_outputs()
-                if catalog.exists(name) and provenance.recorded(name.split("@")[0]) != self._expected[name.split("@")[0]]
+                if catalog.exists(name)
+                and provenance.recorded(name.split("@")[0]) != self._expected[name.split("@")[0]]
             }
         )
         if not stale:

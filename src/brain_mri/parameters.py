@@ -76,13 +76,19 @@ def _names(model: type[BaseModel], prefix: str) -> Iterator[str]:
             yield from _names(nested, f"{prefix}.{name}")
 
 
-def _given(values: Mapping[str, Any], models: Mapping[str, type[BaseModel]], prefix: str = "") -> Iterator[str]:
+def _given(
+    values: Mapping[str, Any], models: Mapping[str, type[BaseModel]], prefix: str = ""
+) -> Iterator[str]:
     """Dotted names of all given values, as deep as there are models to compare them with."""
     for name, value in values.items():
         yield f"{prefix}{name}"
         model = models.get(name)
         if model is not None and isinstance(value, Mapping):
-            nested = {key: inner for key, field in model.model_fields.items() if (inner := _model_of(field.annotation))}
+            nested = {
+                key: inner
+                for key, field in model.model_fields.items()
+                if (inner := _model_of(field.annotation))
+            }
             yield from _given(value, nested, f"{prefix}{name}.")
 
 

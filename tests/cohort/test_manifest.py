@@ -37,9 +37,13 @@ def _inspection(path: str, picture: int, *, status: str = "accepted", reason: st
         "status": status,
         "reason": reason,
         "bytes": 100,
-        "pixel_hash": hashlib.sha256(f"pixels {picture}".encode()).hexdigest() if status == "accepted" else "",
+        "pixel_hash": hashlib.sha256(f"pixels {picture}".encode()).hexdigest()
+        if status == "accepted"
+        else "",
         "dhash": f"{int(random.integers(0, 2**63)):016x}" if status == "accepted" else "",
-        "thumbnail": random.integers(0, 255, 64 * 64, dtype=np.uint8).tobytes() if status == "accepted" else b"",
+        "thumbnail": random.integers(0, 255, 64 * 64, dtype=np.uint8).tobytes()
+        if status == "accepted"
+        else b"",
         "width": 64,
         "height": 64,
         "mode": "L",
@@ -49,8 +53,12 @@ def _inspection(path: str, picture: int, *, status: str = "accepted", reason: st
     }
 
 
-def _cohort(extra: list[tuple[str, str, int]] = [], **columns: list[str | None]) -> tuple[pd.DataFrame, pd.DataFrame]:  # noqa: B006
-    rows = [(f"{label}/{n}.jpg", label, n + 100 * index) for index, label in enumerate(CLASSES) for n in range(20)]
+def _cohort(
+    extra: list[tuple[str, str, int]] = [], **columns: list[str | None]
+) -> tuple[pd.DataFrame, pd.DataFrame]:  # noqa: B006
+    rows = [
+        (f"{label}/{n}.jpg", label, n + 100 * index) for index, label in enumerate(CLASSES) for n in range(20)
+    ]
     rows += extra
     files = pd.DataFrame([(path, label) for path, label, _ in rows], columns=["path", "label"])
     files = files.assign(**{"official_split": None, "patient": None, "study": None, **columns})
@@ -68,7 +76,9 @@ def test_every_file_gets_a_row_and_every_accepted_scan_a_split() -> None:
 
 def test_the_order_of_files_decides_nothing() -> None:
     files, inspections = _cohort()
-    shuffled = build_manifest(files.sample(frac=1, random_state=1), inspections.sample(frac=1, random_state=2), RULE)
+    shuffled = build_manifest(
+        files.sample(frac=1, random_state=1), inspections.sample(frac=1, random_state=2), RULE
+    )
     pd.testing.assert_frame_equal(shuffled, build_manifest(files, inspections, RULE))
 
 
@@ -105,7 +115,11 @@ def test_training_scans_that_reach_into_the_official_test_half_are_moved_out() -
     changed = near[1].set_index("path")
     changed.loc["test/glioma/leak.jpg", "scan_id"] = "f" * 64  # other bytes, the same pixels
     manifest = build_manifest(near[0], changed.reset_index(), OFFICIAL).set_index("path")
-    assert manifest.loc["glioma/3.jpg", ["status", "reason", "split"]].tolist() == ["duplicate", SHARED_WITH_TEST, None]
+    assert manifest.loc["glioma/3.jpg", ["status", "reason", "split"]].tolist() == [
+        "duplicate",
+        SHARED_WITH_TEST,
+        None,
+    ]
     assert manifest.loc["test/glioma/leak.jpg", "split"] == "test"
     assert describe_splits(manifest.reset_index(), CLASSES, OFFICIAL)["shared_with_official_test"] == 1
     check_manifest(manifest.reset_index())
@@ -132,10 +146,13 @@ def test_the_validator_refuses_a_scan_that_is_used_twice_and_rows_without_split(
 
 def test_too_many_refusals_stop_with_their_reasons() -> None:
     inspections = pd.DataFrame(
-        [_inspection("a.jpg", 1)] + [_inspection(f"{n}.jpg", n, status="quarantined", reason="blank") for n in range(3)]
+        [_inspection("a.jpg", 1)]
+        + [_inspection(f"{n}.jpg", n, status="quarantined", reason="blank") for n in range(3)]
     )
     check_refused_share(inspections, 0.75)
-    with pytest.raises(TooManyRefusedError, match=r"3 of 4 files were refused \(75%; allowed are 50%\): blank 3"):
+    with pytest.raises(
+        TooManyRefusedError, match=r"3 of 4 files were refused \(75%; allowed are 50%\): blank 3"
+    ):
         check_refused_share(inspections, 0.5)
 
 

@@ -65,7 +65,11 @@ def test_json_refuses_what_json_cannot_say(tmp_path: Path) -> None:
 def test_previews_are_what_kedro_viz_draws(tmp_path: Path) -> None:
     table = TableDataset(filepath=str(tmp_path / "t.parquet"))
     table.save(_table())
-    assert table.preview(nrows=1) == {"index": [0], "columns": ["path", "content", "width"], "data": [["ä b.jpg", "2 bytes", 3]]}
+    assert table.preview(nrows=1) == {
+        "index": [0],
+        "columns": ["path", "content", "width"],
+        "data": [["ä b.jpg", "2 bytes", 3]],
+    }
     figure = FigureDataset(filepath=str(tmp_path / "f.png"))
     figure.save(Figure(figsize=(1, 1)))
     assert base64.b64decode(figure.preview()).startswith(PNG)

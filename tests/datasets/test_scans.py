@@ -52,7 +52,9 @@ def _cut(files: pd.DataFrame, blocks: int):  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.parametrize("blocks", [1, 3, 7])
-def test_every_file_is_accounted_for_and_every_scan_is_stored_once(source: Path, tmp_path: Path, blocks: int) -> None:
+def test_every_file_is_accounted_for_and_every_scan_is_stored_once(
+    source: Path, tmp_path: Path, blocks: int
+) -> None:
     packed = _pack(source, tmp_path, blocks).load()
     inspections = packed.inspections()
     assert inspections["path"].tolist() == sorted(path.name for path in source.iterdir())
@@ -60,7 +62,9 @@ def test_every_file_is_accounted_for_and_every_scan_is_stored_once(source: Path,
     refused = {"empty.jpg": "empty", "gone.jpg": "unreadable", "text.jpg": "not_an_image"}
     assert {path: reason for path, reason in reasons.items() if reason} == refused
     stored = pq.read_table(tmp_path / "scans.parquet", columns=["scan_id", "content"]).to_pydict()
-    assert sorted(stored["scan_id"]) == sorted(set(inspections.loc[inspections["status"] == "accepted", "scan_id"]))
+    assert sorted(stored["scan_id"]) == sorted(
+        set(inspections.loc[inspections["status"] == "accepted", "scan_id"])
+    )
     assert sorted(stored["content"]) == sorted(_picture(seed) for seed in range(10))
     assert sum(record["rows"] for record in packed.stats()) == 10
 

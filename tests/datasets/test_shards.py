@@ -34,18 +34,28 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             ids = [f"{number:064x}"[::-1] for number in numbers]
             pixels = [bytes([number]) * SIZE**2 for number in numbers]
             yield pa.RecordBatch.from_arrays(
-                [pa.array(ids), pa.array([n % 2 for n in numbers]), pa.array(pixels, pa.binary())], schema=schema
+                [pa.array(ids), pa.array([n % 2 for n in numbers]), pa.array(pixels, pa.binary())],
+                schema=schema,
             )
 
     [record] = list(write_part(batches(), lambda rows: rows, schema, str(target)))
-    summary = {"image_size": SIZE, "classes": list(CLASSES), "parts": [json.loads(record["record"][0].as_py())]}
+    summary = {
+        "image_size": SIZE,
+        "classes": list(CLASSES),
+        "parts": [json.loads(record["record"][0].as_py())],
+    }
     (target / COMPLETE).write_text(json.dumps(summary))
     return target
 
 
 def test_the_handle_knows_its_set_without_reading_pixels(folder: Path) -> None:
     handle = pickle.loads(pickle.dumps(ShardSetDataset(filepath=str(folder)).load()))
-    assert (handle.rows, handle.image_size, handle.classes, handle.label_counts) == (10, SIZE, CLASSES, {0: 5, 1: 5})
+    assert (handle.rows, handle.image_size, handle.classes, handle.label_counts) == (
+        10,
+        SIZE,
+        CLASSES,
+        {0: 5, 1: 5},
+    )
     part = handle.summary["parts"][0]
     assert (part["minimum"], part["maximum"], part["bytes"]) == (0, 9, 10 * SIZE**2)
     assert (folder / "_stats" / "part-00000.parquet.json").exists()
@@ -93,7 +103,9 @@ def test_the_preview_is_a_picture_made_without_spark(folder: Path) -> None:
 
 @pytest.mark.tensorflow
 def test_tensorflow_sees_the_same_scans(folder: Path) -> None:
-    dataset = TensorFlowShardsDataset(filepath=str(folder), load_args={"batch_size": 4, "shuffle_seed": 3}).load()
+    dataset = TensorFlowShardsDataset(
+        filepath=str(folder), load_args={"batch_size": 4, "shuffle_seed": 3}
+    ).load()
     pixels, labels, numbers = zip(*dataset.as_numpy_iterator(), strict=True)
     assert [part.shape for part in pixels] == [(4, SIZE, SIZE, 1), (4, SIZE, SIZE, 1), (2, SIZE, SIZE, 1)]
     assert sorted(np.concatenate(pixels)[:, 0, 0, 0]) == list(range(10))

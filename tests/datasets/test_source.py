@@ -18,7 +18,10 @@ def _file(path: Path, content: bytes = b"x") -> Path:
 
 def test_what_was_asked_for_goes_before_the_environment_the_users_folder_and_phantoms(tmp_path: Path) -> None:
     raw = tmp_path / "01_raw"
-    asked, environment = _file(tmp_path / "asked" / "a.jpg").parent, _file(tmp_path / "environment" / "a.jpg").parent
+    asked, environment = (
+        _file(tmp_path / "asked" / "a.jpg").parent,
+        _file(tmp_path / "environment" / "a.jpg").parent,
+    )
     assert RawFolder(str(raw)).choose(None).kind == "phantom"
     _file(raw / "phantom" / "glioma" / "p.jpg")
     assert RawFolder(str(raw)).choose(None).kind == "phantom", "drawn scans are never taken for a user's"
@@ -41,7 +44,9 @@ def test_phantoms_stay_phantoms_when_they_are_named(tmp_path: Path) -> None:
 
 
 def test_a_source_that_is_not_there_is_an_error_with_the_nearest_folder(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=rf"nothing at .*/scanz.*nearest folder that exists is '{tmp_path}'"):
+    with pytest.raises(
+        SourceError, match=rf"nothing at .*/scanz.*nearest folder that exists is '{tmp_path}'"
+    ):
         RawFolder(str(tmp_path)).choose(str(tmp_path / "scanz" / "x"))
     text = _file(tmp_path / "notes.txt")
     with pytest.raises(SourceError, match="no table"):
@@ -53,7 +58,10 @@ def test_loops_of_links_end_and_odd_names_survive(tmp_path: Path) -> None:
     (tmp_path / "glioma" / "loop").symlink_to(tmp_path)
     (tmp_path / "glioma" / "dangling.jpg").symlink_to(tmp_path / "nowhere")
     files = list_files(RawFolder("-").choose(str(tmp_path)))
-    assert files[["path", "bytes"]].to_numpy().tolist() == [["glioma/dangling.jpg", 0], ["glioma/scan ä ©.jpg", 3]]
+    assert files[["path", "bytes"]].to_numpy().tolist() == [
+        ["glioma/dangling.jpg", 0],
+        ["glioma/scan ä ©.jpg", 3],
+    ]
 
 
 def test_a_url_is_listed_like_a_folder() -> None:

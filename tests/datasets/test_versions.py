@@ -23,7 +23,10 @@ def test_the_latest_version_is_loaded_and_all_are_listed(tmp_path: Path) -> None
     assert loaded.version == "2026-01-02T00.00.00.000Z"
     assert loaded.read("recipe.json") == b"2026-01-02T00.00.00.000Z"
     assert _dataset(tmp_path, load="2026-01-01T00.00.00.000Z").load().version == "2026-01-01T00.00.00.000Z"
-    assert _dataset(tmp_path).list_versions(full_path=False) == ["2026-01-02T00.00.00.000Z", "2026-01-01T00.00.00.000Z"]
+    assert _dataset(tmp_path).list_versions(full_path=False) == [
+        "2026-01-02T00.00.00.000Z",
+        "2026-01-01T00.00.00.000Z",
+    ]
 
 
 def test_a_version_that_broke_off_does_not_exist(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a synthetic slice promises: repeatable, plausible lesions, and not solvable without looking at shapes."""
+"""What a synthetic slice promises: repeatable, plausible, not solved without looking at shapes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a phantom folder promises: the same bytes for the same seed, real folders' faults, nobody's data lost."""
+"""What a phantom folder promises: the same bytes for one seed, faults of real folders, no data lost."""
 
 from __future__ import annotations
 

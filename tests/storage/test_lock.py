@@ -21,7 +21,11 @@ def holder(tmp_path: Path):  # type: ignore[no-untyped-def]
     """Another process that holds the lock until its input ends."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
+        [sys.executable, "-c", HOLD, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment,
+        text=True,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"

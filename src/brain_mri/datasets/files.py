@@ -126,7 +126,9 @@ class TableDataset(FileDataset[pd.DataFrame, pd.DataFrame]):
         """The first rows, for Kedro-Viz; binary columns as their length."""
         table = self.load().head(nrows)
         for name in table.columns:
-            table[name] = [f"{len(value)} bytes" if isinstance(value, bytes) else value for value in table[name]]
+            table[name] = [
+                f"{len(value)} bytes" if isinstance(value, bytes) else value for value in table[name]
+            ]
         return TablePreview(json.loads(table.to_json(orient="split", index=True)))
 
 

@@ -51,5 +51,8 @@ class KerasModelDataset(FileDataset["keras.Model", "keras.Model"]):
         with zipfile.ZipFile(BytesIO(content)) as archive:
             metadata: dict[str, Any] = json.loads(archive.read("metadata.json"))
             layers = json.loads(archive.read("config.json"))["config"].get("layers", [])
-        summary = {**metadata, "layers": [f"{layer['class_name']} {layer['config']['name']}" for layer in layers]}
+        summary = {
+            **metadata,
+            "layers": [f"{layer['class_name']} {layer['config']['name']}" for layer in layers],
+        }
         return JSONPreview(json.dumps(summary))

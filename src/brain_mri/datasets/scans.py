@@ -13,7 +13,6 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -162,7 +161,9 @@ def pack_block(block: Block, url: str, limits: DecodeLimits) -> dict[str, Any]:
                     _write_rows(writer, stored)
         _write_rows(writer, stored)
     write_file(filesystem, f"{folder}/{block.name}", buffer.getvalue())
-    _write_table(filesystem, f"{folder}/{INSPECTIONS}/{block.name}", pa.Table.from_pylist(inspections, _INSPECTIONS))
+    _write_table(
+        filesystem, f"{folder}/{INSPECTIONS}/{block.name}", pa.Table.from_pylist(inspections, _INSPECTIONS)
+    )
     record = {
         "name": block.name,
         "files": len(block.files),
@@ -190,7 +191,9 @@ def _inspect_file(url: str, limits: DecodeLimits) -> tuple[bytes | None, Inspect
 
 def _write_rows(writer: pq.ParquetWriter, stored: dict[str, bytes]) -> None:
     if stored:
-        writer.write_table(pa.table([list(stored), list(stored.values())], schema=_SCANS), row_group_size=len(stored))
+        writer.write_table(
+            pa.table([list(stored), list(stored.values())], schema=_SCANS), row_group_size=len(stored)
+        )
         stored.clear()
 
 
@@ -220,7 +223,11 @@ class PackedScans:
     def inspections(self) -> pd.DataFrame:
         """A row per file, sorted by path: the fields of `imaging.inspect.Inspection`."""
         columns = [name for name in _INSPECTIONS.names if name != "content"]
-        return pa.concat_tables(self._tables(INSPECTIONS, columns)).to_pandas().sort_values("path", ignore_index=True)
+        return (
+            pa.concat_tables(self._tables(INSPECTIONS, columns))
+            .to_pandas()
+            .sort_values("path", ignore_index=True)
+        )
 
     def refused_contents(self) -> dict[str, bytes | None]:
         """Content of every refused file by its path; None where it could not be read."""
@@ -273,7 +280,9 @@ class PackedScansDataset(AbstractDataset[Packing, PackedScans]):
     def load(self) -> PackedScans:
         """Return the handle; nothing is read yet."""
         if not self._exists():
-            raise DatasetError(f"{self._filepath} holds no complete scans. Run `kedro run --pipelines=ingestion` first.")
+            raise DatasetError(
+                f"{self._filepath} holds no complete scans. Run `kedro run --pipelines=ingestion` first."
+            )
         return PackedScans(self._filepath, self._options)
 
     def save(self, data: Packing) -> None:
@@ -289,7 +298,9 @@ class PackedScansDataset(AbstractDataset[Packing, PackedScans]):
                     data.progress(record)
             records.sort(key=lambda record: record["name"])
             drop_copies_between_blocks(filesystem, staging, records)
-            write_file(filesystem, f"{staging}/{COMPLETE}", json.dumps({"blocks": records}, indent=1).encode())
+            write_file(
+                filesystem, f"{staging}/{COMPLETE}", json.dumps({"blocks": records}, indent=1).encode()
+            )
         files, seconds = sum(record["files"] for record in records), time.perf_counter() - started
         logger.info(
             "Packed %d files (%.1f MB) into %d blocks in %.1f s, %.0f files/s.",
@@ -338,7 +349,11 @@ class SparkScansDataset(PackedScansDataset):
 
         handle = super().load()
         filesystem, path = open_filesystem(handle.url, **handle.options)
-        return get_session().read.schema("scan_id string, content binary").parquet(filesystem.unstrip_protocol(path))
+        return (
+            get_session()
+            .read.schema("scan_id string, content binary")
+            .parquet(filesystem.unstrip_protocol(path))
+        )
 
 
 def drop_copies_between_blocks(filesystem: Any, folder: str, records: list[dict[str, Any]]) -> None:
@@ -356,7 +371,9 @@ def drop_copies_between_blocks(filesystem: Any, folder: str, records: list[dict[
                 table = pq.read_table(stream)
             kept = table.filter(pc.invert(pc.is_in(table["scan_id"], pa.array(sorted(seen), pa.string()))))
             buffer = io.BytesIO()
-            pq.write_table(kept.combine_chunks(), buffer, compression="none", row_group_size=max(1, len(kept) // 8))
+            pq.write_table(
+                kept.combine_chunks(), buffer, compression="none", row_group_size=max(1, len(kept) // 8)
+            )
             write_file(filesystem, path, buffer.getvalue())
             record["rows"] = len(kept)
         seen.update(scan_ids)

@@ -109,7 +109,10 @@ class ShardSet:
         for path in self.paths():
             with filesystem.open(path, "rb") as stream:
                 metadata = pq.ParquetFile(stream).metadata
-            groups += [(path, number, metadata.row_group(number).num_rows) for number in range(metadata.num_row_groups)]
+            groups += [
+                (path, number, metadata.row_group(number).num_rows)
+                for number in range(metadata.num_row_groups)
+            ]
         return groups
 
     def read(self, groups: list[tuple[str, int, int]]) -> Batch:

@@ -73,7 +73,9 @@ class RawFolder:
         if own is not None:
             return Source("folder", str(own), "it lies in data/01_raw")
         phantom = str(Path(self.path) / PHANTOM_FOLDER)
-        return Source("phantom", phantom, f"no ingestion.source, no {ENVIRONMENT_VARIABLE} and nothing in data/01_raw")
+        return Source(
+            "phantom", phantom, f"no ingestion.source, no {ENVIRONMENT_VARIABLE} and nothing in data/01_raw"
+        )
 
     def draw_phantoms(self, images: int, seed: int) -> None:
         """Draw the phantom folder, unless it is there as asked for."""
@@ -84,7 +86,11 @@ class RawFolder:
         root = Path(self.path)
         if not root.is_dir():
             return None
-        entries = [entry for entry in root.iterdir() if not entry.name.startswith(".") and entry.name != PHANTOM_FOLDER]
+        entries = [
+            entry
+            for entry in root.iterdir()
+            if not entry.name.startswith(".") and entry.name != PHANTOM_FOLDER
+        ]
         folders = [entry for entry in entries if entry.is_dir() and any(entry.rglob("*.*"))]
         if not folders:
             return None
@@ -130,7 +136,9 @@ def list_files(source: Source) -> pd.DataFrame:
         Columns `path` (relative to the source, `/` between folders), `url`, `bytes`; sorted by path.
     """
     filesystem, root = open_filesystem(source.url)
-    rows = list(_walk_local(root)) if isinstance(filesystem, LocalFileSystem) else list(_walk(filesystem, root))
+    rows = (
+        list(_walk_local(root)) if isinstance(filesystem, LocalFileSystem) else list(_walk(filesystem, root))
+    )
     files = pd.DataFrame(rows, columns=["path", "url", "bytes"])
     return files.astype({"bytes": "int64"}).sort_values("path", ignore_index=True)
 
@@ -176,7 +184,9 @@ def _existing(named: str, why: str) -> Source:
         return Source("phantom" if filesystem.exists(f"{path}/{MARKER_NAME}") else "folder", url, why)
     if path.lower().endswith(TABLE_SUFFIXES):
         return Source("table", url, why)
-    raise SourceError(f"{named!r} ({why}) is a file, but no table ({' or '.join(TABLE_SUFFIXES)}). Name its folder.")
+    raise SourceError(
+        f"{named!r} ({why}) is a file, but no table ({' or '.join(TABLE_SUFFIXES)}). Name its folder."
+    )
 
 
 def _nearest_existing(filesystem: Any, path: str) -> str:

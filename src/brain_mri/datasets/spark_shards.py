@@ -19,7 +19,14 @@ from kedro_datasets.spark import SparkDatasetV2
 from brain_mri.datasets.shards import ShardSetDataset
 from brain_mri.spark.batches import Batches, MappedBatches, timed
 from brain_mri.spark.session import get_session
-from brain_mri.storage.files import COMPLETE, open_filesystem, rename, replace_folder, temporary_name, write_file
+from brain_mri.storage.files import (
+    COMPLETE,
+    open_filesystem,
+    rename,
+    replace_folder,
+    temporary_name,
+    write_file,
+)
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -57,9 +64,14 @@ class SparkShardsDataset(SparkDatasetV2):
         filesystem, path = open_filesystem(self._original_filepath)
         with replace_folder(filesystem, path) as staging:
             write = partial(
-                write_part, function=data.function, schema=data.schema, url=filesystem.unstrip_protocol(staging)
+                write_part,
+                function=data.function,
+                schema=data.schema,
+                url=filesystem.unstrip_protocol(staging),
             )
-            records = [json.loads(row.record) for row in data.frame.mapInArrow(write, "record string").collect()]
+            records = [
+                json.loads(row.record) for row in data.frame.mapInArrow(write, "record string").collect()
+            ]
             metadata = {name.decode(): value.decode() for name, value in (data.schema.metadata or {}).items()}
             summary = {
                 "image_size": int(metadata["height"]),
@@ -99,7 +111,10 @@ def write_part(batches: Batches, function: Any, schema: pa.Schema, url: str) -> 
     labels: Counter[int] = Counter()
     prepare, pending = 0.0, []
 
-    with filesystem.open(temporary, "wb") as stream, pq.ParquetWriter(stream, schema, compression="snappy") as writer:
+    with (
+        filesystem.open(temporary, "wb") as stream,
+        pq.ParquetWriter(stream, schema, compression="snappy") as writer,
+    ):
 
         def flush() -> None:
             started = time.perf_counter()

@@ -42,7 +42,9 @@ class FolderVersion:
             DatasetError: The version has no such file, or the file is not the one that was saved.
         """
         if name not in self.checksums:
-            raise DatasetError(f"Version {self.version} has no file {name!r}; it has {', '.join(self.names())}.")
+            raise DatasetError(
+                f"Version {self.version} has no file {name!r}; it has {', '.join(self.names())}."
+            )
         filesystem, path = open_filesystem(self.url)
         content = read_file(filesystem, f"{path}/{name}")
         found = hashlib.sha256(content).hexdigest()

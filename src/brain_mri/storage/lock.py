@@ -68,7 +68,9 @@ class RunLock:
             with self._filesystem.open(self._path, "xb") as stream:
                 stream.write(json.dumps(holder).encode())
         except FileExistsError as error:
-            raise LockedError(f"Another run took {self._root} at this moment. Wait for it and try again.") from error
+            raise LockedError(
+                f"Another run took {self._root} at this moment. Wait for it and try again."
+            ) from error
         self._held = True
 
     def release(self) -> None:

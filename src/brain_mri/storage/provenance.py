@@ -69,7 +69,9 @@ def expected_fingerprints(
         ingredients: dict[str, object] = {}
         for full_name in node.inputs:
             name = full_name.split("@")[0]
-            ingredients[name] = values[name] if name in values else known.get(name) or provenance.recorded(name)
+            ingredients[name] = (
+                values[name] if name in values else known.get(name) or provenance.recorded(name)
+            )
         text = json.dumps([node.name, ingredients], sort_keys=True, default=str)
         fingerprint = hashlib.sha256(text.encode()).hexdigest()
         for full_name in node.outputs:

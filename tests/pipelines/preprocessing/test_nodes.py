@@ -17,7 +17,12 @@ from brain_mri.datasets.scans import Block, Packing
 from brain_mri.datasets.source import Source, list_files
 from brain_mri.imaging.decode import RefusedImage
 from brain_mri.imaging.prepare import PrepareOptions, prepare_scan
-from brain_mri.pipelines.preprocessing.nodes import ModelInputError, check_model_inputs, draw_samples, prepare_model_inputs
+from brain_mri.pipelines.preprocessing.nodes import (
+    ModelInputError,
+    check_model_inputs,
+    draw_samples,
+    prepare_model_inputs,
+)
 from brain_mri.pipelines.preprocessing.parameters import PreprocessingParameters
 from brain_mri.spark.launchers import ProcessLauncher
 
@@ -68,12 +73,16 @@ def _prepare(packed: dict[str, Any], target: Path, spark: Any) -> dict[str, Shar
 
 
 @pytest.fixture(scope="module")
-def prepared(packed: dict[str, Any], tmp_path_factory: pytest.TempPathFactory, spark: Any) -> dict[str, ShardSet]:
+def prepared(
+    packed: dict[str, Any], tmp_path_factory: pytest.TempPathFactory, spark: Any
+) -> dict[str, ShardSet]:
     """The three sets, written once for all tests here."""
     return _prepare(packed, tmp_path_factory.mktemp("prepared"), spark)
 
 
-def test_tasks_write_what_the_image_function_gives(packed: dict[str, Any], prepared: dict[str, ShardSet]) -> None:
+def test_tasks_write_what_the_image_function_gives(
+    packed: dict[str, Any], prepared: dict[str, ShardSet]
+) -> None:
     manifest = packed["manifest"].set_index("scan_id")
     seen: list[str] = []
     for split, shards in prepared.items():
@@ -90,7 +99,9 @@ def test_tasks_write_what_the_image_function_gives(packed: dict[str, Any], prepa
 def test_spark_reads_what_its_tasks_wrote(prepared: dict[str, ShardSet], spark: Any) -> None:
     frame = SparkShardsDataset(filepath=prepared["test"].url).load()
     assert frame.columns == ["scan_id", "label", "pixels"]
-    assert sorted(row.scan_id for row in frame.select("scan_id").collect()) == list(prepared["test"].arrays()[0])
+    assert sorted(row.scan_id for row in frame.select("scan_id").collect()) == list(
+        prepared["test"].arrays()[0]
+    )
 
 
 def test_executors_decode_and_the_driver_does_not(
@@ -110,9 +121,13 @@ def test_executors_decode_and_the_driver_does_not(
     assert sum(shards.rows for shards in sets.values()) == SCANS
 
     events = _events(spark)
-    jobs = [event for event in events if event["Event"] == "SparkListenerJobStart" and _group(event) == "decode"]
+    jobs = [
+        event for event in events if event["Event"] == "SparkListenerJobStart" and _group(event) == "decode"
+    ]
     stages = {stage for job in jobs for stage in job["Stage IDs"]}
-    tasks = [event for event in events if event["Event"] == "SparkListenerTaskEnd" and event["Stage ID"] in stages]
+    tasks = [
+        event for event in events if event["Event"] == "SparkListenerTaskEnd" and event["Stage ID"] in stages
+    ]
     records = sum(task["Task Metrics"]["Input Metrics"]["Records Read"] for task in tasks)
     assert all(task["Task End Reason"]["Reason"] == "Success" for task in tasks)
     assert records >= SCANS, "executors must have read every scan"
@@ -131,7 +146,11 @@ def test_the_check_sums_up_the_partitions(packed: dict[str, Any], prepared: dict
     assert report["images"] == SCANS
     assert report["bytes"] == SCANS * 64 * 64
     for split, entry in report["splits"].items():
-        assert sum(entry["images_per_partition"]) == entry["rows"] == sum(packed["metadata"]["counts"][split].values())
+        assert (
+            sum(entry["images_per_partition"])
+            == entry["rows"]
+            == sum(packed["metadata"]["counts"][split].values())
+        )
     assert report["images_per_second"] > 0
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from brain_mri.cohort.classes import ClassSet
@@ -20,14 +21,11 @@ from brain_mri.cohort.manifest import (
 )
 from brain_mri.cohort.summary import summarise_cohort
 from brain_mri.datasets.scans import PackedScans, Packing, plan_blocks
-from brain_mri.datasets.source import RawFolder, Source, list_files, locate_files, read_table
+from brain_mri.datasets.source import RawFolder, list_files, locate_files, read_table
 from brain_mri.pipelines.ingestion.parameters import IngestionParameters
 from brain_mri.report import figures
 from brain_mri.spark.launchers import Launcher, ProcessLauncher, SparkLauncher
 from brain_mri.spark.session import get_session
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +101,11 @@ def decide_splits(
     manifest = build_manifest(files.drop(columns=["url", "bytes"]), inspections, rule)
     classes = [name for name in parameters.class_set().names if name not in description["missing_classes"]]
     metadata = describe_splits(manifest, classes, rule)
-    source = {**description, "fingerprint": fingerprint(manifest), "synthetic": description["kind"] == "phantom"}
+    source = {
+        **description,
+        "fingerprint": fingerprint(manifest),
+        "synthetic": description["kind"] == "phantom",
+    }
     statuses = manifest["status"].value_counts()
     logger.info(
         "Scans: %d accepted in %d groups, %d duplicates, %d quarantined (%s).",
@@ -119,7 +121,12 @@ def decide_splits(
             metadata["shared_with_official_test"],
         )
     for split, counts in metadata["counts"].items():
-        logger.info("Split %s: %d scans (%s).", split, sum(counts.values()), ", ".join(f"{k} {v}" for k, v in counts.items()))
+        logger.info(
+            "Split %s: %d scans (%s).",
+            split,
+            sum(counts.values()),
+            ", ".join(f"{k} {v}" for k, v in counts.items()),
+        )
     return manifest, {"source": source, **metadata}
 
 
@@ -129,13 +136,16 @@ def collect_quarantine(manifest: pd.DataFrame, scans: PackedScans) -> pd.DataFra
     by_path = scans.refused_contents()
     rest = refused.loc[~refused["path"].isin(list(by_path)), "scan_id"]
     by_scan = scans.contents(sorted(set(rest)))
-    contents = [by_path.get(path, by_scan.get(scan)) for path, scan in zip(refused["path"], refused["scan_id"], strict=True)]
-    return refused.assign(content=pd.Series(contents, index=refused.index, dtype=object)).reset_index(drop=True)
+    contents = [
+        by_path.get(path, by_scan.get(scan))
+        for path, scan in zip(refused["path"], refused["scan_id"], strict=True)
+    ]
+    return refused.assign(content=pd.Series(contents, index=refused.index, dtype=object)).reset_index(
+        drop=True
+    )
 
 
-def explore(
-    manifest: pd.DataFrame, metadata: Mapping[str, Any]
-) -> tuple[dict[str, object], Figure, Figure]:
+def explore(manifest: pd.DataFrame, metadata: Mapping[str, Any]) -> tuple[dict[str, object], Figure, Figure]:
     """Summarise the cohort: JSON, the figure of classes and splits, the figure of image properties."""
     classes = metadata["classes"]
     exploration = summarise_cohort(manifest, classes)
@@ -151,7 +161,11 @@ def explore(
 def _progress(files: int) -> Callable[[Mapping[str, Any]], None]:
     """A progress bar over the files, and one line of rates when the last block is in."""
     bar = Progress(
-        TextColumn("Inspecting and packing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), transient=True
+        TextColumn("Inspecting and packing"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        transient=True,
     )
     task = bar.add_task("pack", total=files)
 

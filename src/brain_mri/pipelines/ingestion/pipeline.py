@@ -11,15 +11,30 @@ def create_pipeline() -> Pipeline:
     """Raw folder or table → packed scans, manifest with splits, quarantine, exploration."""
     return Pipeline(
         [
-            node(nodes.list_scans, ["raw", "params:ingestion"], ["source_files", "source_description"], name="list_scans"),
-            node(nodes.pack_scans, ["source_files", "source_description", "params:ingestion"], "scans@packed", name="pack_scans"),
+            node(
+                nodes.list_scans,
+                ["raw", "params:ingestion"],
+                ["source_files", "source_description"],
+                name="list_scans",
+            ),
+            node(
+                nodes.pack_scans,
+                ["source_files", "source_description", "params:ingestion"],
+                "scans@packed",
+                name="pack_scans",
+            ),
             node(
                 nodes.decide_splits,
                 ["source_files", "scans@packed", "source_description", "params:ingestion"],
                 ["manifest", "split_metadata"],
                 name="decide_splits",
             ),
-            node(nodes.collect_quarantine, ["manifest", "scans@packed"], "quarantine", name="collect_quarantine"),
+            node(
+                nodes.collect_quarantine,
+                ["manifest", "scans@packed"],
+                "quarantine",
+                name="collect_quarantine",
+            ),
             node(
                 nodes.explore,
                 ["manifest", "split_metadata"],

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from brain_mri.cohort.classes import ClassSet
@@ -18,8 +19,9 @@ from brain_mri.report import figures
 from brain_mri.spark.batches import MappedBatches, prepared_scans
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from pyspark.sql import DataFrame
+else:
+    DataFrame = Any  # Kedro resolves the hints of nodes, and these imports would slow every command down
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +49,9 @@ def prepare_model_inputs(
     results = []
     for split in SPLITS:
         wanted = rows.loc[rows["split"] == split, ["scan_id", "label"]]
-        table = scans.sparkSession.createDataFrame(wanted.to_records(index=False).tolist(), "scan_id string, label long")
+        table = scans.sparkSession.createDataFrame(
+            wanted.to_records(index=False).tolist(), "scan_id string, label long"
+        )
         # The table has a hundred bytes a scan, the scans some ten thousand: send the table to the scans.
         frame = scans.join(broadcast(table), "scan_id").select("scan_id", "label", "content")
         results.append(prepared_scans(frame, parameters.options(), schema))
@@ -112,12 +116,18 @@ def draw_samples(train: ShardSet, metadata: Mapping[str, Any]) -> Figure:
                 found[label].append(scan)
         if all(len(scans) == wanted for scans in found.values()):
             break
-    chosen = [(label, found[label][turn]) for turn in range(wanted) for label in found if turn < len(found[label])]
+    chosen = [
+        (label, found[label][turn]) for turn in range(wanted) for label in found if turn < len(found[label])
+    ]
     titles = [names[classes[label]] for label, _ in chosen[:SAMPLES]]
-    return figures.sample_grid([scan for _, scan in chosen[:SAMPLES]], titles, bool(metadata["source"]["synthetic"]))
+    return figures.sample_grid(
+        [scan for _, scan in chosen[:SAMPLES]], titles, bool(metadata["source"]["synthetic"])
+    )
 
 
-def _check_split(split: str, shards: ShardSet, metadata: Mapping[str, Any], parameters: PreprocessingParameters) -> None:
+def _check_split(
+    split: str, shards: ShardSet, metadata: Mapping[str, Any], parameters: PreprocessingParameters
+) -> None:
     """Compare the stats records and the parquet footers of one split with the manifest's counts."""
     found = {name: shards.label_counts[index] for index, name in enumerate(shards.classes)}
     parts = [part for part in shards.summary["parts"] if part["rows"]]

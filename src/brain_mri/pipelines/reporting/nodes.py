@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from brain_mri.cohort.classes import ClassSet
+from brain_mri.datasets.versions import FolderVersion
 from brain_mri.evaluation.calibration import apply_temperature, reliability_bins
 from brain_mri.evaluation.metrics import (
     classification_report,
@@ -20,16 +22,11 @@ from brain_mri.evaluation.metrics import (
     roc_curves,
 )
 from brain_mri.models.predict import Predictions, predict_shards
+from brain_mri.models.shards import Shards
 from brain_mri.models.version import Calibration, TrainedClassifier
 from brain_mri.pipelines.reporting.parameters import ReportingParameters
 from brain_mri.report import figures, results
 from brain_mri.report.page import build_page
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from brain_mri.datasets.versions import FolderVersion
-    from brain_mri.models.shards import Shards
 
 log = logging.getLogger(__name__)
 

@@ -27,7 +27,11 @@ from brain_mri.models.version import Calibration, TrainedClassifier
 from brain_mri.pipelines.training.parameters import TrainingParameters
 
 if TYPE_CHECKING:
-    import keras
+    from keras import Model
+else:
+    Model = (
+        Any  # Kedro resolves the hints of nodes, and importing Keras would start TensorFlow for every command
+    )
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +77,7 @@ def choose_recipe(
 
 def train_network(
     train: Shards, validation: Shards, split_metadata: Mapping[str, Any], parameters: TrainingParameters
-) -> tuple[keras.Model, dict[str, Any]]:
+) -> tuple[Model, dict[str, Any]]:
     """Build and train the network of a run.
 
     Args:
@@ -98,7 +102,7 @@ def train_network(
 
 
 def publish_classifier(
-    network: keras.Model,
+    network: Model,
     training_log: Mapping[str, Any],
     validation: Shards,
     split_metadata: Mapping[str, Any],
@@ -160,7 +164,7 @@ def calibrate(predictions: Predictions, parameters: TrainingParameters) -> Calib
 
 def describe_model(
     *,
-    network: keras.Model,
+    network: Model,
     recipe: Recipe,
     history: Mapping[str, Any],
     predictions: Predictions,
