@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import sys
 import webbrowser
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
-from kedro.framework.cli.project import run
+from kedro.framework.cli.project import run as kedro_run
+from kedro.framework.cli.utils import KedroCliError
 from kedro.framework.session import KedroSession
 from kedro.utils import find_kedro_project
 
@@ -23,6 +27,28 @@ def cli() -> None:
     """From a folder of brain MRI scans to a trained, measured tumour classifier."""
 
 
+def _errors_for_people(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Show what we raise as the sentence that it is; `kedro --verbose` shows where it was raised, too."""
+
+    @functools.wraps(command)
+    def call(*arguments: Any, **options: Any) -> Any:
+        try:
+            return command(*arguments, **options)
+        except Exception as error:
+            if KedroCliError.VERBOSE_ERROR or not _is_written_for_people(error):
+                raise
+            raise click.ClickException(str(error)) from error
+
+    return call
+
+
+def _is_written_for_people(error: BaseException) -> bool:
+    return type(error).__module__.startswith(("brain_mri.", "kedro.validation."))
+
+
+run = copy.copy(kedro_run)
+assert run.callback is not None
+run.callback = _errors_for_people(run.callback)
 cli.add_command(run)
 
 
@@ -59,7 +85,7 @@ def download(target: Path | None) -> None:
     "--output", type=click.Path(path_type=Path, dir_okay=False), help="Copy the report to this file."
 )
 @click.option("--open/--no-open", "show", default=True, help="Whether to open it in the browser.")
-def report(env: str | None, output: Path | None, show: bool) -> None:  # click passes flags so
+def report(env: str | None, output: Path | None, show: bool) -> None:
     """Open the report of the last run, or copy it, from HDFS too."""
     from brain_mri.storage.files import open_filesystem, read_file
 
@@ -86,7 +112,8 @@ def _context(env: str | None) -> KedroContext:
     from kedro.framework.startup import bootstrap_project
 
     bootstrap_project(_project())
-    with KedroSession.create(_project(), env=env) as session:
+    session = KedroSession.create(_project(), env=env)
+    with session:
         return session.load_context()
 
 

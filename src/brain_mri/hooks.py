@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.framework.hooks import hook_impl
 
-from brain_mri.parameters import RunParameters, refuse_unknown
+from brain_mri.parameters import RunParameters, check_parameters
 from brain_mri.spark import session
 from brain_mri.storage.lock import RunLock
 from brain_mri.storage.provenance import Provenance, expected_fingerprints
@@ -41,7 +41,7 @@ class ProjectHooks:
         """Keep Spark's settings for when a session is needed, and refuse parameters that nothing reads."""
         session.configure(context.config_loader["spark"])
         self._parameters = context.config_loader["parameters"]
-        refuse_unknown(self._parameters)
+        check_parameters(self._parameters)
         storage = str(context.config_loader["globals"]["storage"])
         # Kedro reads relative paths of the catalog from the project, wherever the command is typed.
         self._storage = storage if "://" in storage else str(Path(context.project_path) / storage)
@@ -123,12 +123,12 @@ class ProjectHooks:
         if not stale:
             return
         message = (
-            f"These outputs under {self._storage} were made by other parameters, another source or another version of the "
-            f"pipeline: {', '.join(stale)}."
+            f"These outputs under {self._storage} were made by other parameters, another source or another "
+            f"version of the pipeline: {', '.join(stale)}."
         )
         if not allowed:
             raise StaleOutputsError(
-                f"{message} Run without --only-missing-outputs to make them anew, or build on them all the same with "
-                "--params=run.allow_stale=true."
+                f"{message} Run without --only-missing-outputs to make them anew, or build on them all the "
+                "same with --params=run.allow_stale=true."
             )
         logger.warning("%s Building on them, as run.allow_stale says.", message)

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from brain_mri.pipelines.ingestion.parameters import IngestionParameters
 from brain_mri.pipelines.preprocessing.parameters import PreprocessingParameters
@@ -37,33 +37,46 @@ SECTIONS: dict[str, type[BaseModel]] = {
 }
 
 
-class UnknownParameterError(ValueError):
-    """A parameter that nothing reads: Kedro would accept it in silence."""
+class ParameterError(ValueError):
+    """Parameters that nothing reads (Kedro would accept them in silence), or values that do not fit."""
 
 
-def refuse_unknown(parameters: Mapping[str, Any]) -> None:
-    """Check that every parameter has a reader.
+def check_parameters(parameters: Mapping[str, Any]) -> None:
+    """Check that every parameter has a reader and every value its type.
 
     Args:
         parameters: All sections, as configuration files and `--params` give them together.
 
     Raises:
-        UnknownParameterError: Listing each unknown name with the nearest one that exists.
+        ParameterError: Listing each unknown name with the nearest one that exists, and each value that does
+            not fit.
 
     Example:
-        >>> refuse_unknown({"training": {"backbon": "compact"}})
+        >>> check_parameters({"training": {"backbon": "compact"}})
         Traceback (most recent call last):
-        brain_mri.parameters.UnknownParameterError: Unknown parameter training.backbon: did you mean training.backbone? …
+        ParameterError: Unknown parameter training.backbon: did you mean training.backbone? …
     """
     known = [*SECTIONS, *(name for section, model in SECTIONS.items() for name in _names(model, section))]
-    unknown = [name for name in _given(parameters, SECTIONS) if name not in known]
-    if unknown:
-        lines = []
-        for name in unknown:
+    problems = []
+    for name in _given(parameters, SECTIONS):
+        if name not in known:
             nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            lines.append(f"Unknown parameter {name}" + (f": did you mean {nearest[0]}?" if nearest else "."))
-        raise UnknownParameterError(
-            "\n".join(lines) + "\nThe parameters and what they mean stand in conf/base/parameters_*.yml."
+            problems.append(
+                f"Unknown parameter {name}" + (f": did you mean {nearest[0]}?" if nearest else ".")
+            )
+    for section, model in SECTIONS.items():
+        try:
+            model.model_validate(parameters.get(section, {}))
+        except ValidationError as error:
+            problems += [
+                f"Parameter {'.'.join(map(str, (section, *found['loc'])))}: {found['msg']} "
+                f"(given: {found['input']!r})."
+                for found in error.errors()
+                if found["type"] != "extra_forbidden"  # named above, with the nearest match
+            ]
+    if problems:
+        raise ParameterError(
+            "\n".join(problems) + "\nThe parameters and what they mean stand in conf/base/parameters_*.yml."
         )
 
 

@@ -55,6 +55,7 @@ def describe_run(raw: RawFolder, parameters: dict[str, Any], storage: str) -> st
     device = "a GPU if TensorFlow can use it" if shutil.which("nvidia-smi") else f"{cores} CPU cores"
     disk = (size + files * image_size**2) / 1e9
     return (
-        f"About to train {recipe.backbone} (recipe {recipe.name}) on {files} {kind} in {source.url}, because {source.why}; "
-        f"device: {device}; about {max(minutes, 1):.0f} minutes and {disk:.1f} GB under {storage}."
+        f"About to train {recipe.backbone} (recipe {recipe.name}) on {files} {kind} in {source.url}, "
+        f"because {source.why}; device: {device}; about {max(minutes, 1):.0f} minutes and {disk:.1f} GB "
+        f"under {storage}."
     )

@@ -1,9 +1,14 @@
 """Kedro's settings of the project."""
 
+import warnings
+
 from kedro.config import OmegaConfigLoader
 from omegaconf.resolvers import oc
 
 from brain_mri.hooks import ProjectHooks
+
+# Kedro 1.7 calls OmegaConf 2.4 by an older name; nothing that a user could do about it.
+warnings.filterwarnings("ignore", message=r"register_new_resolver\(\) is deprecated")
 
 HOOKS = (ProjectHooks(),)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -54,8 +55,8 @@ def _inspection(path: str, picture: int, *, status: str = "accepted", reason: st
 
 
 def _cohort(
-    extra: list[tuple[str, str, int]] = [], **columns: list[str | None]
-) -> tuple[pd.DataFrame, pd.DataFrame]:  # noqa: B006
+    extra: Sequence[tuple[str, str, int]] = (), **columns: list[str | None]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     rows = [
         (f"{label}/{n}.jpg", label, n + 100 * index) for index, label in enumerate(CLASSES) for n in range(20)
     ]

@@ -22,7 +22,10 @@ SIZE = 4
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Ten scans in one part of several row groups, as a Spark task writes them; pixel values tell the scan."""
+    """Ten scans in one part of several row groups, as a Spark task writes them.
+
+    Pixel values tell the scan.
+    """
     monkeypatch.setattr("brain_mri.datasets.spark_shards.ROW_GROUP_BYTES", 1)
     schema = model_input_schema(SIZE, CLASSES)
     target = tmp_path / "model_inputs_train.parquet"

@@ -34,6 +34,7 @@ def validation() -> ArrayShards:
 
 @pytest.fixture(scope="session")
 def recipe() -> Recipe:
-    return make_recipe(
+    compact = make_recipe(
         "baseline", backbone="compact", weights=None, image_size=64, classes=CLASSES, seed=7, epochs=2
     )
+    return compact.model_copy(update={"early_stopping_patience": 5, "plateau_patience": 3})

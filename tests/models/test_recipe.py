@@ -16,7 +16,9 @@ def recipe_for(backbone: str, epochs: int | None = None) -> Recipe:
 
 @pytest.mark.parametrize(("backbone", "unfrozen"), [("resnet50", 30), ("mobilenetv2", 50)])
 def test_big_backbones_are_trained_in_two_stages(backbone: str, unfrozen: int) -> None:
-    frozen, tuned = recipe_for(backbone).stages
+    recipe = recipe_for(backbone)
+    assert (recipe.early_stopping_patience, recipe.plateau_patience, recipe.plateau_factor) == (5, 3, 0.5)
+    frozen, tuned = recipe.stages
     assert (frozen.epochs, frozen.batch_size, frozen.unfrozen_layers) == (5, 16, 0)
     assert (tuned.epochs, tuned.learning_rate, tuned.unfrozen_layers) == (10, 1e-5, unfrozen)
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import psutil
@@ -13,7 +14,16 @@ import pytest
 
 from brain_mri.storage.lock import LockedError, RunLock
 
-HOLD = "import sys; from brain_mri.storage.lock import RunLock; RunLock(sys.argv[1]).acquire(); print('held', flush=True); sys.stdin.read()"
+HOLD = textwrap.dedent(
+    """
+    import sys
+    from brain_mri.storage.lock import RunLock
+
+    RunLock(sys.argv[1]).acquire()
+    print("held", flush=True)
+    sys.stdin.read()
+    """
+)
 
 
 @pytest.fixture

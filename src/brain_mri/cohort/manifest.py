@@ -15,8 +15,8 @@ from brain_mri.cohort.groups import conflicting_groups, duplicate_groups
 from brain_mri.cohort.split import SPLITS, assign_official_splits, assign_splits
 
 COLUMNS = (
-    "path", "scan_id", "label", "split", "duplicate_group", "patient", "pixel_hash", "dhash", "thumbnail", "bytes", "width",
-    "height", "mode", "format", "bit_depth", "mean_intensity", "status", "reason",
+    "path", "scan_id", "label", "split", "duplicate_group", "patient", "pixel_hash", "dhash", "thumbnail",
+    "bytes", "width", "height", "mode", "format", "bit_depth", "mean_intensity", "status", "reason",
 )  # fmt: skip
 
 COPY = "copy_of_another_file"
@@ -52,8 +52,9 @@ def build_manifest(files: pd.DataFrame, inspections: pd.DataFrame, rule: SplitRu
         rule: How to split.
 
     Returns:
-        The manifest, sorted by path. `status` is `accepted` (then `split` is set), `duplicate` (another file holds the same scan,
-        or, with an official test half, a group that reaches into it), or `quarantined`; `reason` says why.
+        The manifest, sorted by path. `status` is `accepted` (then `split` is set), `duplicate` (another file
+        holds the same scan, or, with an official test half, a group that reaches into it), or `quarantined`;
+        `reason` says why.
     """
     rows = files.merge(inspections, on="path", validate="one_to_one").sort_values("path", ignore_index=True)
     usable = rows["status"].eq("accepted").to_numpy()
@@ -75,8 +76,8 @@ def build_manifest(files: pd.DataFrame, inspections: pd.DataFrame, rule: SplitRu
         official = _official_of_scans(rows)[kept]
         result = assign_official_splits(labels, groups[kept], official, keys, **draw)
         leaked = np.flatnonzero(kept)[result.leaked]
-        rows.loc[kept, "split"] = np.where(result.leaked, None, result.splits)
-        rows.loc[leaked, ["status", "reason"]] = ["duplicate", SHARED_WITH_TEST]
+        rows.loc[kept, "split"] = result.splits
+        rows.loc[leaked, ["status", "reason", "split"]] = ["duplicate", SHARED_WITH_TEST, None]
     else:
         rows.loc[kept, "split"] = assign_splits(labels, groups[kept], keys, **draw)
     rows["duplicate_group"] = _group_names(groups, rows["scan_id"])
@@ -95,8 +96,9 @@ def check_refused_share(manifest_or_inspections: pd.DataFrame, allowed: float) -
         reasons = ", ".join(f"{reason} {count}" for reason, count in Counter(refused["reason"]).most_common())
         examples = ", ".join(refused["path"].head(5))
         raise TooManyRefusedError(
-            f"{len(refused)} of {total} files were refused ({len(refused) / total:.0%}; allowed are {allowed:.0%}): {reasons}. "
-            f"For instance {examples}. Check that the source is the right folder, or raise ingestion.max_refused_share."
+            f"{len(refused)} of {total} files were refused ({len(refused) / total:.0%}; allowed are "
+            f"{allowed:.0%}): {reasons}. For instance {examples}. Check that the source is the right folder, "
+            "or raise ingestion.max_refused_share."
         )
 
 
@@ -137,8 +139,9 @@ def describe_splits(manifest: pd.DataFrame, classes: Sequence[str], rule: SplitR
     """Counts by class and split, groups, copies and refusals, as JSON-able values.
 
     Returns:
-        `test_split`, `ratios`, `seed`, `classes`, `counts` (split to class to scans), `groups` (`count`, `largest`,
-        `with_near_copies`), `duplicates`, `shared_with_official_test`, `quarantined` (reason to files).
+        `test_split`, `ratios`, `seed`, `classes`, `counts` (split to class to scans), `groups` (`count`,
+        `largest`, `with_near_copies`), `duplicates`, `shared_with_official_test`, `quarantined` (reason to
+        files).
     """
     accepted = manifest[manifest["status"] == "accepted"]
     sizes = accepted["duplicate_group"].value_counts()

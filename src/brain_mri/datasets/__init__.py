@@ -1,6 +1,7 @@
 """Catalog entries and picklable handles to data: Kedro datasets over HDFS, disk and cloud through fsspec.
 
-The Spark and Keras entries import their libraries when the catalog makes them, not when this package is imported.
+The Spark and Keras entries import their libraries when the catalog makes them, not when this package is
+imported.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Catalog entries that are one file: JSON, a table, a figure, a page.
 
-They differ from kedro-datasets' entries of the same kind in one point: what they write appears whole (beside, verified,
-renamed) on every filesystem, so a broken-off run never leaves half a file that a resumed run would take for a result.
+They differ from kedro-datasets' entries of the same kind in one point: what they write appears whole (beside,
+verified, renamed) on every filesystem, so a broken-off run never leaves half a file that a resumed run would
+take for a result.
 """
 
 from __future__ import annotations
@@ -120,7 +121,8 @@ class TableDataset(FileDataset[pd.DataFrame, pd.DataFrame]):
         return buffer.getvalue()
 
     def _decode(self, content: bytes) -> pd.DataFrame:
-        return pq.read_table(io.BytesIO(content)).to_pandas()
+        table: pd.DataFrame = pq.read_table(io.BytesIO(content)).to_pandas()
+        return table
 
     def preview(self, nrows: int = 10) -> TablePreview:
         """The first rows, for Kedro-Viz; binary columns as their length."""
@@ -133,7 +135,7 @@ class TableDataset(FileDataset[pd.DataFrame, pd.DataFrame]):
 
 
 class FigureDataset(FileDataset["Figure | bytes", bytes]):
-    """A figure: saved from Matplotlib, loaded as the bytes of its PNG.
+    r"""A figure: saved from Matplotlib, loaded as the bytes of its PNG.
 
     Example:
         ```yaml
@@ -146,7 +148,7 @@ class FigureDataset(FileDataset["Figure | bytes", bytes]):
         >>> dataset = FigureDataset(filepath="/tmp/figure.png")
         >>> dataset.save(Figure(figsize=(2, 1)))
         >>> dataset.load()[:4]
-        b'\\x89PNG'
+        b'\x89PNG'
     """
 
     def _encode(self, data: Figure | bytes) -> bytes:

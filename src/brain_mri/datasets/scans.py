@@ -1,8 +1,8 @@
 """Scans packed into parquet blocks: what ingestion writes and everything else reads.
 
-A block is written by one task. It reads each of its files once, inspects it, and writes `scan_id` and content of what can be
-used to the block, and what it found out about every file (with the content of what was refused) to a table beside it, in
-a folder that Spark and pyarrow pass over. Exact copies are stored once.
+A block is written by one task. It reads each of its files once, inspects it, and writes `scan_id` and content
+of what can be used to the block, and what it found out about every file (with the content of what was
+refused) to a table beside it, in a folder that Spark and pyarrow pass over. Exact copies are stored once.
 """
 
 from __future__ import annotations
@@ -82,7 +82,9 @@ class Block:
 
 @dataclass(frozen=True)
 class Packing:
-    """A plan to pack files, and what runs it: a lazy value that `PackedScansDataset` carries out when it is saved.
+    """A plan to pack files, and what runs it.
+
+    It is a lazy value that `PackedScansDataset` carries out when it is saved.
 
     Attributes:
         blocks: Which files go together.
@@ -100,9 +102,9 @@ class Packing:
 def plan_blocks(files: pd.DataFrame, block_bytes: int = BLOCK_BYTES) -> tuple[Block, ...]:
     """Cut a list of files into blocks of about equal bytes.
 
-    Files are taken in the order of their size, and files of one size stay in one block (up to twice its bytes): exact copies
-    have one size, so nearly all of them meet in one task. Small sets are cut into eight blocks, so that all cores
-    have work; the plan depends on the files alone, not on the machine.
+    Files are taken in the order of their size, and files of one size stay in one block (up to twice its
+    bytes): exact copies have one size, so nearly all of them meet in one task. Small sets are cut into eight
+    blocks, so that all cores have work; the plan depends on the files alone, not on the machine.
 
     Args:
         files: Columns `path`, `url`, `bytes`.
@@ -177,7 +179,10 @@ def pack_block(block: Block, url: str, limits: DecodeLimits) -> dict[str, Any]:
 
 
 def _inspect_file(url: str, limits: DecodeLimits) -> tuple[bytes | None, Inspection]:
-    """Content and inspection of one file; a file that cannot be read is refused like one that cannot be decoded."""
+    """Content and inspection of one file.
+
+    A file that cannot be read is refused like one that cannot be decoded.
+    """
     filesystem, path = open_filesystem(url)
     try:
         size = filesystem.size(path) or 0
@@ -223,11 +228,8 @@ class PackedScans:
     def inspections(self) -> pd.DataFrame:
         """A row per file, sorted by path: the fields of `imaging.inspect.Inspection`."""
         columns = [name for name in _INSPECTIONS.names if name != "content"]
-        return (
-            pa.concat_tables(self._tables(INSPECTIONS, columns))
-            .to_pandas()
-            .sort_values("path", ignore_index=True)
-        )
+        table: pd.DataFrame = pa.concat_tables(self._tables(INSPECTIONS, columns)).to_pandas()
+        return table.sort_values("path", ignore_index=True)
 
     def refused_contents(self) -> dict[str, bytes | None]:
         """Content of every refused file by its path; None where it could not be read."""

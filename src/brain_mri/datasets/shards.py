@@ -131,8 +131,9 @@ class ShardSet:
     def batches(self, batch_size: int, shuffle_seed: int | None = None) -> Iterator[Batch]:
         """Yield every scan once, in batches of `batch_size`, the last one smaller.
 
-        Without a seed the order is that of the files. With one, row groups are drawn in a random order, as many at a
-        time as fit in `SHUFFLE_WINDOW_BYTES`, and the scans of such a window are shuffled: memory stays flat.
+        Without a seed the order is that of the files. With one, row groups are drawn in a random order, as
+        many at a time as fit in `SHUFFLE_WINDOW_BYTES`, and the scans of such a window are shuffled: memory
+        stays flat.
         """
         groups = self.row_groups()
         random = None if shuffle_seed is None else np.random.default_rng(shuffle_seed)
@@ -145,10 +146,14 @@ class ShardSet:
                 order = random.permutation(len(data[0]))
                 data = (data[0][order], data[1][order], data[2][order])
             if rest is not None:
-                data = tuple(np.concatenate(pair) for pair in zip(rest, data, strict=True))  # type: ignore[assignment]  # three arrays in, three out
+                data = (
+                    np.concatenate((rest[0], data[0])),
+                    np.concatenate((rest[1], data[1])),
+                    np.concatenate((rest[2], data[2])),
+                )
             whole = len(data[0]) // batch_size * batch_size
             for start in range(0, whole, batch_size):
-                yield tuple(part[start : start + batch_size] for part in data)  # type: ignore[misc]  # likewise
+                yield tuple(part[start : start + batch_size] for part in data)  # type: ignore[misc]  # three arrays in, three out
             rest = tuple(part[whole:] for part in data)  # type: ignore[assignment]  # likewise
         if rest is not None and len(rest[0]):
             yield rest
@@ -163,8 +168,8 @@ class ShardSet:
         """The set as one pass of a `tf.data.Dataset`, streamed.
 
         Yields:
-            pixels uint8 (b, height, width, 1), label int64 (b,), and index int64 (b,): a number of the scan that
-            depends on nothing but its content, from which augmentation can be drawn.
+            pixels uint8 (b, height, width, 1), label int64 (b,), and index int64 (b,): a number of the scan
+            that depends on nothing but its content, from which augmentation can be drawn.
         """
         import tensorflow as tf
 
@@ -185,7 +190,10 @@ class ShardSet:
 
 
 def scan_numbers(scan_ids: NDArray[np.str_]) -> NDArray[np.int64]:
-    """The first 60 bits of each scan id as a number: the same on every machine and in every order of files."""
+    """The first 60 bits of each scan id as a number.
+
+    It is the same on every machine and in every order of files.
+    """
     return np.asarray([int(scan_id[:15], 16) for scan_id in scan_ids.tolist()], dtype=np.int64)
 
 
@@ -261,7 +269,8 @@ class TensorFlowShardsDataset(ShardSetDataset):
     """Model inputs as a shuffled, batched `tf.data.Dataset`, streamed.
 
     Args:
-        load_args: `batch_size` (default 32) and `shuffle_seed` (default 0; null keeps the order of the files).
+        load_args: `batch_size` (default 32) and `shuffle_seed` (default 0; null keeps the order of the
+            files).
 
     Example:
         ```yaml

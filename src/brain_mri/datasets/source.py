@@ -58,7 +58,9 @@ class RawFolder:
     environment: str | None = None
 
     def choose(self, asked: str | None) -> Source:
-        """Decide what to read: what was asked for, else `BRAIN_MRI_DATA`, else the user's data here, else phantoms.
+        """Decide what to read.
+
+        That is what was asked for, else `BRAIN_MRI_DATA`, else the user's data here, else phantoms.
 
         Raises:
             SourceError: What was named is not there.
@@ -156,7 +158,10 @@ def read_table(source: Source) -> tuple[pd.DataFrame, str]:
 
 
 def locate_files(paths: list[str], base: str) -> pd.DataFrame:
-    """URL and size of files that a table names; size 0 where there is no such file (inspection then says so)."""
+    """URL and size of files that a table names.
+
+    The size is 0 where there is no such file (inspection then says so).
+    """
     rows = []
     for path in paths:
         absolute = "://" in path or path.startswith("/")
@@ -176,8 +181,8 @@ def _existing(named: str, why: str) -> Source:
     if not filesystem.exists(path):
         near = _nearest_existing(filesystem, path)
         raise SourceError(
-            f"There is nothing at {named!r} ({why}). Expected a folder of images in class folders, or a table "
-            f"({' or '.join(TABLE_SUFFIXES)}). The nearest folder that exists is {near!r}."
+            f"There is nothing at {named!r} ({why}). Expected a folder of images in class folders, or a "
+            f"table ({' or '.join(TABLE_SUFFIXES)}). The nearest folder that exists is {near!r}."
         )
     if filesystem.isdir(path):
         # Drawn scans keep their name wherever they lie and however they are named.
@@ -200,18 +205,18 @@ def _nearest_existing(filesystem: Any, path: str) -> str:
 def _walk_local(root: str) -> Iterator[tuple[str, str, int]]:
     entered: set[tuple[int, int]] = set()
     for folder, folders, names in os.walk(root, followlinks=True):
-        status = os.stat(folder)
+        status = Path(folder).stat()
         if (status.st_dev, status.st_ino) in entered:
             folders.clear()
             continue
         entered.add((status.st_dev, status.st_ino))
         for name in names:
-            path = os.path.join(folder, name)
+            path = Path(folder, name)
             try:
-                size = os.stat(path).st_size
+                size = path.stat().st_size
             except OSError:  # a dangling link is listed, and refused when it is read
                 size = 0
-            yield os.path.relpath(path, root).replace(os.sep, "/"), path, size
+            yield path.relative_to(root).as_posix(), str(path), size
 
 
 def _walk(filesystem: Any, root: str) -> Iterator[tuple[str, str, int]]:
@@ -221,7 +226,10 @@ def _walk(filesystem: Any, root: str) -> Iterator[tuple[str, str, int]]:
 
 
 def source_identity(raw: RawFolder, asked: str | None) -> str:
-    """What the source is and holds right now, by names and sizes: tells whether results are about these files."""
+    """What the source is and holds right now, by names and sizes.
+
+    It tells whether results are about these files.
+    """
     source = raw.choose(asked)
     if source.kind == "table":
         filesystem, path = open_filesystem(source.url)

@@ -35,12 +35,12 @@ ROW_GROUP_BYTES = 16 * 2**20
 """Small enough to shuffle by row groups, large enough that reading one is a sequential read."""
 
 
-class SparkShardsDataset(SparkDatasetV2):
+class SparkShardsDataset(SparkDatasetV2):  # type: ignore[misc]  # kedro-datasets ships no types
     """Model inputs written by Spark tasks, a part each, and loaded as a DataFrame.
 
-    Differs from kedro-datasets' `SparkDatasetV2` in three points. Tasks write their own part (beside, renamed) and its stats
-    record as the last thing, so pixels never travel back into the JVM. The whole set takes the place of the old one in
-    one rename. It exists only when its completion mark does.
+    Differs from kedro-datasets' `SparkDatasetV2` in three points. Tasks write their own part (beside,
+    renamed) and its stats record as the last thing, so pixels never travel back into the JVM. The whole set
+    takes the place of the old one in one rename. It exists only when its completion mark does.
 
     Example:
         ```yaml
@@ -92,12 +92,12 @@ class SparkShardsDataset(SparkDatasetV2):
 def write_part(batches: Batches, function: Any, schema: pa.Schema, url: str) -> Iterator[pa.RecordBatch]:
     """Map the batches of one task and write the result as one parquet part; runs in a task.
 
-    A retried or speculative copy of the task writes the same name with the same content, so whichever is renamed last
-    leaves the same part.
+    A retried or speculative copy of the task writes the same name with the same content, so whichever is
+    renamed last leaves the same part.
 
     Yields:
-        One row with the stats record: name, rows, labels, smallest and largest pixel, bytes, and seconds spent waiting
-        for input and preparing (`prepare`) and writing (`write`).
+        One row with the stats record: name, rows, labels, smallest and largest pixel, bytes, and seconds
+        spent waiting for input and preparing (`prepare`) and writing (`write`).
     """
     from pyspark import TaskContext
 
@@ -109,7 +109,8 @@ def write_part(batches: Batches, function: Any, schema: pa.Schema, url: str) -> 
     record: dict[str, Any] = {"name": name, "rows": 0, "bytes": 0, "minimum": 255, "maximum": 0, "write": 0.0}
     record["started"] = time.time()
     labels: Counter[int] = Counter()
-    prepare, pending = 0.0, []
+    pending: list[pa.RecordBatch] = []
+    prepare = 0.0
 
     with (
         filesystem.open(temporary, "wb") as stream,

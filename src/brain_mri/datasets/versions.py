@@ -96,7 +96,8 @@ class VersionedFolderDataset(AbstractVersionedDataset[Mapping[str, bytes], Folde
         )
 
     def _get_versioned_path(self, version: str) -> PurePosixPath:
-        # The checksums are the completion mark, so Kedro's own listing of versions passes over half-written ones.
+        # The checksums are the completion mark, so Kedro's own listing of versions passes over
+        # half-written ones.
         return PurePosixPath(super()._get_versioned_path(version)).with_name(CHECKSUMS)
 
     def load(self) -> FolderVersion:

@@ -12,7 +12,7 @@ FILTERS = (16, 32, 48, 64, 96)
 
 
 def build_compact(inputs: keras.KerasTensor) -> keras.KerasTensor:
-    """Return features of grey pictures: the backbone `compact`, 102,416 parameters.
+    """Return features of grey pictures: the backbone `compact`, 102,032 parameters.
 
     The picture is halved by averaging and brought to mean 0 and deviation 1, so that a scanner's brightness
     and window do not matter. No layer depends on other pictures of the batch: however a batch is shared among
@@ -34,7 +34,7 @@ def build_compact(inputs: keras.KerasTensor) -> keras.KerasTensor:
 
     tensor = layers.AveragePooling2D(2, name="compact_halve")(inputs)
     tensor = layers.LayerNormalization(
-        axis=(1, 2, 3), center=False, scale=False, epsilon=1e-3, name="compact_standardise"
+        axis=(1, 2, 3), center=False, scale=False, epsilon=1e-5, name="compact_standardise"
     )(tensor)
     for number, filters in enumerate(FILTERS, start=1):
         first, last = number == 1, number == len(FILTERS)

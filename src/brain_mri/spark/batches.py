@@ -22,8 +22,9 @@ Batches = Iterator[pa.RecordBatch]
 class MappedBatches:
     """A DataFrame, and what its tasks do to every Arrow batch of it: a lazy value, like a DataFrame.
 
-    `frame.mapInArrow(function, …)` would send the result back into the JVM and out again. Kept apart, the dataset that
-    saves it can run the function and write what it returns in the same task, without that detour.
+    `frame.mapInArrow(function, …)` would send the result back into the JVM and out again. Kept apart, the
+    dataset that saves it can run the function and write what it returns in the same task, without that
+    detour.
 
     Attributes:
         frame: The rows that go in.

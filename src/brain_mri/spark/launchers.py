@@ -40,7 +40,8 @@ class ProcessLauncher:
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
         """Yield the results as they come."""
         workers = min(self.workers or joblib.cpu_count(), len(items))
-        # joblib's processes are fresh interpreters: forking one that holds threads of Arrow or a JVM can deadlock.
+        # joblib's processes are fresh interpreters: forking one that holds threads of Arrow or a JVM
+        # can deadlock.
         yield from joblib.Parallel(n_jobs=max(workers, 1), return_as="generator_unordered")(
             joblib.delayed(function)(item) for item in items
         )

@@ -1,7 +1,8 @@
 """Files and folders that appear whole or not at all, on any filesystem that fsspec knows.
 
-Everything is written beside its final place, verified by reading it back, and renamed. A reader therefore sees the old
-content or the new content and never a part of either; a broken-off write leaves only a hidden temporary behind.
+Everything is written beside its final place, verified by reading it back, and renamed. A reader therefore
+sees the old content or the new content and never a part of either; a broken-off write leaves only a hidden
+temporary behind.
 """
 
 from __future__ import annotations
@@ -52,18 +53,20 @@ def write_file(filesystem: fsspec.AbstractFileSystem, path: str, content: bytes)
     try:
         with filesystem.open(temporary, "wb") as stream:
             stream.write(content)
-        with filesystem.open(temporary, "rb") as stream:
-            found = hashlib.sha256(stream.read()).hexdigest()
-        expected = hashlib.sha256(content).hexdigest()
-        if found != expected:
-            raise CorruptWriteError(
-                f"{path}: wrote {len(content)} bytes with sha256 {expected}, read back {found}. "
-                "The previous file is untouched; check the disk or the DataNodes and run again."
-            )
+        _check_written(path, content, read_file(filesystem, temporary))
         rename(filesystem, temporary, path)
     except BaseException:
         remove(filesystem, temporary)
         raise
+
+
+def _check_written(path: str, content: bytes, read_back: bytes) -> None:
+    expected, found = hashlib.sha256(content).hexdigest(), hashlib.sha256(read_back).hexdigest()
+    if found != expected:
+        raise CorruptWriteError(
+            f"{path}: wrote {len(content)} bytes with sha256 {expected}, read back {found}. "
+            "The previous file is untouched; check the disk or the DataNodes and run again."
+        )
 
 
 def read_file(filesystem: fsspec.AbstractFileSystem, path: str) -> bytes:

@@ -23,8 +23,8 @@ class LockedError(RuntimeError):
 class RunLock:
     """A file `.run.lock` under the storage root that says who is running there.
 
-    A lock whose process is gone from this machine is taken over. One from another machine, or of a process that still
-    lives, is respected: two runs on one root would overwrite each other's outputs.
+    A lock whose process is gone from this machine is taken over. One from another machine, or of a process
+    that still lives, is respected: two runs on one root would overwrite each other's outputs.
 
     Example:
         >>> lock = RunLock("data")
@@ -51,9 +51,10 @@ class RunLock:
             holder = json.loads(read_file(self._filesystem, self._path) or b"{}")
             if not break_lock and not _is_gone(holder):
                 raise LockedError(
-                    f"Another run uses {self._root}: process {holder.get('pid')} on {holder.get('host')}, started "
-                    f"{holder.get('started')} as `{holder.get('command')}`. Wait for it, use another storage root, or, if "
-                    "you know that it has died, repeat the command with --params=run.break_lock=true."
+                    f"Another run uses {self._root}: process {holder.get('pid')} on {holder.get('host')}, "
+                    f"started {holder.get('started')} as `{holder.get('command')}`. Wait for it, use another "
+                    "storage root, or, if you know that it has died, repeat the command with "
+                    "--params=run.break_lock=true."
                 )
             logger.warning("Taking over the lock that process %s left in %s.", holder.get("pid"), self._root)
             remove(self._filesystem, self._path)

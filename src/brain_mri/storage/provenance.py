@@ -1,7 +1,8 @@
 """What made an output: so that a resumed run never builds on something that other parameters made.
 
-Every output of a node gets a fingerprint of the node, its parameters and the fingerprints of its other inputs. It is
-worked out before the run, from the pipeline alone, and kept beside the data when the output has been saved.
+Every output of a node gets a fingerprint of the node, its parameters and the fingerprints of its other
+inputs. It is worked out before the run, from the pipeline alone, and kept beside the data when the output has
+been saved.
 """
 
 from __future__ import annotations
@@ -18,11 +19,16 @@ class NodeLike(Protocol):
     """What provenance reads of a Kedro node."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Name of the node, unique in its pipeline."""
+
     @property
-    def inputs(self) -> list[str]: ...
+    def inputs(self) -> list[str]:
+        """Names of its inputs, datasets and parameters, with transcoding."""
+
     @property
-    def outputs(self) -> list[str]: ...
+    def outputs(self) -> list[str]:
+        """Names of its outputs, with transcoding."""
 
 
 class Provenance:
@@ -62,7 +68,8 @@ def expected_fingerprints(
         provenance: Tells the fingerprint of inputs that an earlier run made.
 
     Returns:
-        Fingerprint (hexadecimal sha256) of every output by its name without transcoding (`scans`, not `scans@spark`).
+        Fingerprint (hexadecimal sha256) of every output by its name without transcoding (`scans`, not
+        `scans@spark`).
     """
     known: dict[str, str] = {}
     for node in nodes:

@@ -68,8 +68,7 @@ def draw_phantom(label: str, seed: int, size: int = 256) -> Phantom:
     elif label == "meningioma":
         mask = lesions.add_meningioma(head, rng, pen, tissues)
     elif label == "pituitary":
-        assert slice_of.sella is not None
-        mask = lesions.add_adenoma(head, rng, pen, tissues, slice_of.sella)
+        mask = lesions.add_adenoma(head, rng, pen, tissues)
     return Phantom(_scan(head.plane, rng), mask > 0)
 
 
@@ -100,7 +99,7 @@ def _paint_head(
         pen.line(plane, points, width, getattr(tissues, tissue))
     for shape, tissue in slice_of.inside:
         pen.fill(plane, shape, getattr(tissues, tissue))
-    return lesions.Head(plane, depth, brain, skull)
+    return lesions.Head(plane, depth, brain, skull, slice_of.sella)
 
 
 def _distance(mask: Mask) -> Plane:

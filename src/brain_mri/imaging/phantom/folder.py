@@ -17,9 +17,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from brain_mri.imaging.inspect import difference_hash
 from brain_mri.imaging.phantom.draw import PHANTOM_CLASSES, draw_phantom
 
-DEFAULT_PHANTOM_IMAGES = 1600
+DEFAULT_PHANTOM_IMAGES = 2000
 MARKER_NAME = "PHANTOM.json"
 
 _VERSION = 1  # raise it whenever a change alters the bytes, so that old folders are drawn anew
@@ -236,13 +237,24 @@ def encode_file(planned: PlannedFile, seed: int) -> bytes:
     pixels = _resize(pixels, height, width)
     if rng.random() < 0.55:
         pixels = np.repeat(pixels[:, :, None], 3, axis=2)
-    quality = int(rng.integers(75, 96))
+    content = _jpeg(pixels, int(rng.integers(75, 96)))
     if planned.kind == "near_copy":
-        factor = rng.uniform(1.02, 1.15)
-        pixels = _resize(pixels, round(height * factor), round(width * factor))
-        quality = 92
-    content = _jpeg(pixels, quality)
+        return _near_copy(content, rng.uniform(1.02, 1.15))
     return content[: len(content) * 2 // 5] if planned.kind == "truncated" else content
+
+
+def _near_copy(content: bytes, factor: float) -> bytes:
+    """Return a JPEG enlarged by `factor` and encoded anew; the latter only where its dHash would change."""
+    grey, pixels = _decode(content, cv2.IMREAD_GRAYSCALE), _decode(content, cv2.IMREAD_UNCHANGED)
+    height, width = grey.shape
+    copy = _jpeg(_resize(pixels, round(height * factor), round(width * factor)), 92)
+    copied = difference_hash(_decode(copy, cv2.IMREAD_GRAYSCALE))
+    distance = (int(difference_hash(grey), 16) ^ int(copied, 16)).bit_count()
+    return copy if distance <= 2 else _jpeg(pixels, 97)
+
+
+def _decode(content: bytes, flag: int) -> NDArray[np.uint8]:
+    return np.asarray(cv2.imdecode(np.frombuffer(content, np.uint8), flag), dtype=np.uint8)
 
 
 def _resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

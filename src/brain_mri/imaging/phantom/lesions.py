@@ -30,21 +30,23 @@ class Head:
         depth: Distance to the border of the brain in pixels, 0 outside.
         brain: 1 inside the brain.
         skull: 1 inside the skull: the brain and the fluid around it.
+        sella: Where the pituitary gland is in head coordinates, or None where the slice misses it.
     """
 
     plane: Plane
     depth: Plane
     brain: Mask
     skull: Mask
+    sella: tuple[float, float] | None
 
 
 def add_glioma(head: Head, rng: np.random.Generator, pen: Pen, tissues: Tissues) -> Mask:
     """Draw an infiltrating tumour; the mask holds its oedema too."""
     radius = rng.uniform(0.19, 0.30)
-    deep = np.argwhere(head.depth > min(0.11 * pen.scale, 0.6 * float(head.depth.max())))
+    deep = np.argwhere(head.depth > min(0.15 * pen.scale, 0.6 * float(head.depth.max())))
     row, column = (int(value) for value in deep[rng.integers(len(deep))])
     mask: Mask = np.zeros_like(head.brain)
-    if rng.random() < 0.9:
+    if rng.random() < 0.94:
         mask |= _infiltrate(head, rng, (row, column), radius * rng.uniform(1.5, 2.0) * pen.scale, tissues)
     centre, tilt, slimness = pen.locate(column, row), rng.uniform(0, np.pi), rng.uniform(0.65, 1.0)
 
@@ -52,7 +54,7 @@ def add_glioma(head: Head, rng: np.random.Generator, pen: Pen, tissues: Tissues)
         return pen.mask(oval(rng, centre, (size, size * slimness), tilt=tilt, roughness=0.11, harmonics=8))
 
     whole = irregular(radius) & head.brain
-    mottled = np.float32(0.10) * smooth_noise(rng, pen.size, 48)
+    mottled = np.float32(0.13) * smooth_noise(rng, pen.size, 48)
     _paint(head.plane, whole, tissues.rim + mottled)
     if rng.random() < 0.95:
         _paint(head.plane, irregular(radius * rng.uniform(0.5, 0.78)) & whole, tissues.necrosis + mottled)
@@ -62,12 +64,15 @@ def add_glioma(head: Head, rng: np.random.Generator, pen: Pen, tissues: Tissues)
 def add_meningioma(head: Head, rng: np.random.Generator, pen: Pen, tissues: Tissues) -> Mask:
     """Draw a smooth tumour on the dura; the mask holds its tail, but no oedema."""
     radius = rng.uniform(0.18, 0.30)
-    border = np.argwhere((head.depth > 0) & (head.depth < 2))
+    dura = ((head.depth > 0) & (head.depth < 2)).astype(np.uint8)
+    if head.sella is not None:
+        pen.fill(dura, oval(rng, head.sella, (0.45, 0.45)), 0)  # there it would pass for an adenoma
+    border = np.argwhere(dura)
     root = border[rng.integers(len(border))]
     inwards = np.argwhere(head.depth > 0.5 * head.depth.max()).mean(axis=0) - root
     inwards /= np.hypot(*inwards) + 1e-6
-    middle = root + inwards * radius * rng.uniform(0.35, 0.75) * pen.scale
-    if rng.random() < 0.10:
+    middle = root + inwards * radius * rng.uniform(0.45, 0.8) * pen.scale
+    if rng.random() < 0.06:
         _infiltrate(head, rng, (int(middle[0]), int(middle[1])), 1.6 * radius * pen.scale, tissues)
     outline = oval(
         rng,
@@ -89,12 +94,11 @@ def add_meningioma(head: Head, rng: np.random.Generator, pen: Pen, tissues: Tiss
     return np.asarray(mask)
 
 
-def add_adenoma(
-    head: Head, rng: np.random.Generator, pen: Pen, tissues: Tissues, sella: tuple[float, float]
-) -> Mask:
-    """Draw a tumour of the pituitary gland, which is at `sella` (head coordinates)."""
+def add_adenoma(head: Head, rng: np.random.Generator, pen: Pen, tissues: Tissues) -> Mask:
+    """Draw a tumour of the pituitary gland; the slice must show the sella."""
+    assert head.sella is not None
     radius = rng.uniform(0.11, 0.18)
-    x, y = sella
+    x, y = head.sella
     outlines = [oval(rng, (x, y), (radius, radius * rng.uniform(0.75, 1.0)), roughness=0.03)]
     if rng.random() < 0.5:  # grown upwards through the narrow diaphragm of the sella: a snowman
         upper = radius * rng.uniform(0.6, 0.85)

@@ -33,7 +33,7 @@ _T1 = Tissues(
 )  # fmt: skip
 _T2 = Tissues(
     fat=0.62, bone=0.06, muscle=0.20, csf=0.88, grey=0.50, white=0.35, vitreous=0.92, gland=0.48,
-    oedema=0.74, rim=0.60, necrosis=0.95, solid=0.80, adenoma=0.78,
+    oedema=0.76, rim=0.42, necrosis=0.95, solid=0.80, adenoma=0.78,
 )  # fmt: skip
 
 

@@ -34,8 +34,8 @@ def list_scans(raw: RawFolder, parameters: IngestionParameters) -> tuple[pd.Data
     """Choose the source and list its files with class, official split, patient and size.
 
     Returns:
-        `source_files` (path, url, bytes, label, official_split, patient, study), and what is known of the source:
-        kind, url, why, layout, files, bytes.
+        `source_files` (path, url, bytes, label, official_split, patient, study), and what is known of the
+        source: kind, url, why, layout, files, bytes.
     """
     source = raw.choose(parameters.source)
     if source.kind == "phantom" and parameters.source is None:
@@ -78,7 +78,8 @@ def pack_scans(
 ) -> Packing:
     """Plan the packing; saving it reads, inspects and stores every file.
 
-    A source on this machine is read by processes here, since executors elsewhere cannot see it; a shared one by Spark tasks.
+    A source on this machine is read by processes here, since executors elsewhere cannot see it; a shared one
+    by Spark tasks.
     """
     launcher: Launcher = SparkLauncher(get_session()) if description["shared"] else ProcessLauncher()
     return Packing(plan_blocks(files), launcher, parameters.limits.limits(), _progress(len(files)))
@@ -131,7 +132,10 @@ def decide_splits(
 
 
 def collect_quarantine(manifest: pd.DataFrame, scans: PackedScans) -> pd.DataFrame:
-    """What was refused: path, scan id, label, reason, and the bytes (missing where the file could not be read)."""
+    """What was refused: path, scan id, label, reason, and the bytes.
+
+    The bytes are missing where the file could not be read.
+    """
     refused = manifest.loc[manifest["status"] == "quarantined", ["path", "scan_id", "label", "reason"]]
     by_path = scans.refused_contents()
     rest = refused.loc[~refused["path"].isin(list(by_path)), "scan_id"]

@@ -68,8 +68,9 @@ def check_model_inputs(
     """Check what was written against the manifest, and sum up the stats records of its partitions.
 
     Returns:
-        `splits` (split to rows, labels, images per partition, seconds of tasks preparing and writing), `images`, `bytes`, and
-        `images_per_second` (by the clock of the tasks, from the first start to the last end of each split).
+        `splits` (split to rows, labels, images per partition, seconds of tasks preparing and writing),
+        `images`, `bytes`, and `images_per_second` (by the clock of the tasks, from the first start to the
+        last end of each split).
 
     Raises:
         ModelInputError: Counts, size, classes or pixel values are not as expected.
@@ -105,7 +106,10 @@ def check_model_inputs(
 
 
 def draw_samples(train: ShardSet, metadata: Mapping[str, Any]) -> Figure:
-    """Draw eight training scans as the network will see them, the classes in turn, chosen by the seed of the split."""
+    """Draw eight training scans as the network will see them.
+
+    The classes come in turn, chosen by the seed of the split.
+    """
     classes = list(train.classes)
     names = ClassSet(train.classes).display_names()
     found: dict[int, list[NDArray[np.uint8]]] = {label: [] for label in range(len(classes))}
@@ -144,6 +148,6 @@ def _check_split(
     for what, (actual, expected) in checks.items():
         if actual != expected:
             raise ModelInputError(
-                f"model_inputs_{split}: {what}: found {actual}, expected {expected}. The input may have changed "
-                "while Spark read it; run `kedro run --pipelines=ingestion,preprocessing` again."
+                f"model_inputs_{split}: {what}: found {actual}, expected {expected}. The input may have "
+                "changed while Spark read it; run `kedro run --pipelines=ingestion,preprocessing` again."
             )

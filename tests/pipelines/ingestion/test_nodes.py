@@ -1,0 +1,185 @@
+"""Ingestion from a messy folder, from a table and from phantoms: every file accounted for."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from brain_mri.cohort.layout import SourceLayoutError
+from brain_mri.cohort.manifest import TooManyRefusedError, check_manifest
+from brain_mri.datasets import PackedScansDataset
+from brain_mri.datasets.source import RawFolder
+from brain_mri.pipelines.ingestion import nodes
+from brain_mri.pipelines.ingestion.parameters import IngestionParameters
+from brain_mri.spark.launchers import ProcessLauncher
+from tests.imaging.hostile import hostile_files
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+DEFAULTS = yaml.safe_load((REPOSITORY / "conf/base/parameters_ingestion.yml").read_text())["ingestion"]
+
+
+def _parameters(**changes: Any) -> IngestionParameters:
+    return IngestionParameters.model_validate({**DEFAULTS, **changes})
+
+
+def _picture(seed: int) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 255, (48, 48), dtype=np.uint8)
+    return cv2.imencode(".png", pixels)[1].tobytes()
+
+
+def _write(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two classes of twelve scans each, named as people name them."""
+    source = tmp_path / "scans"
+    for number in range(12):
+        _write(source / "Glioma_Tumor" / f"scan {number}.png", _picture(number))
+        _write(source / "no tumor" / f"ä {number}.png", _picture(100 + number))
+    return source
+
+
+@pytest.fixture
+def ingest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """Run the nodes in turn, in this process, and return what they made."""
+    monkeypatch.setattr(nodes, "ProcessLauncher", lambda: ProcessLauncher(workers=1))
+
+    def run(**changes: Any) -> dict[str, Any]:
+        parameters = _parameters(**changes)
+        files, description = nodes.list_scans(RawFolder(str(tmp_path / "01_raw")), parameters)
+        dataset = PackedScansDataset(filepath=str(tmp_path / "scans.parquet"))
+        dataset.save(nodes.pack_scans(files, description, parameters))
+        scans = dataset.load()
+        manifest, metadata = nodes.decide_splits(files, scans, description, parameters)
+        return {
+            "files": files,
+            "manifest": check_manifest(manifest),
+            "metadata": metadata,
+            "quarantine": nodes.collect_quarantine(manifest, scans),
+            "exploration": nodes.explore(manifest, metadata)[0],
+        }
+
+    return run
+
+
+def test_a_folder_becomes_a_manifest_with_splits(folder: Path, ingest: Callable[..., Any]) -> None:
+    result = ingest(source=str(folder))
+    manifest = result["manifest"]
+    assert set(manifest["label"]) == {"glioma", "notumor"}
+    assert manifest["split"].value_counts().to_dict() == {"train": 16, "validation": 4, "test": 4}
+    source = result["metadata"]["source"]
+    assert (source["kind"], source["synthetic"], source["files"]) == ("folder", False, 24)
+    assert source["missing_classes"] == ["meningioma", "pituitary"]
+    assert result["metadata"]["classes"] == ["glioma", "notumor"]
+    assert result["exploration"]["class_weights"] == {"glioma": 1.0, "notumor": 1.0}
+    json.dumps([result["metadata"], result["exploration"]])
+
+
+def test_hostile_files_end_in_quarantine_with_reason_and_bytes(
+    folder: Path, ingest: Callable[..., Any]
+) -> None:
+    hostile = {file.name: file for file in hostile_files()}
+    for name, file in hostile.items():
+        _write(folder / "Glioma_Tumor" / name, file.content)
+    (folder / "Glioma_Tumor" / "loop").symlink_to(folder)
+    quarantine = ingest(source=str(folder), max_refused_share=0.9)["quarantine"]
+    found = {Path(row.path).name: (row.reason, row.content) for row in quarantine.itertuples()}
+    refused = {name: (file.reason, file.content) for name, file in hostile.items() if file.reason}
+    assert len(refused) > 8
+    assert found == refused
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_a_file_that_may_not_be_read_is_quarantined(folder: Path, ingest: Callable[..., Any]) -> None:
+    (folder / "Glioma_Tumor" / "scan 3.png").chmod(0)
+    quarantine = ingest(source=str(folder))["quarantine"]
+    assert quarantine[["path", "reason"]].to_numpy().tolist() == [["Glioma_Tumor/scan 3.png", "unreadable"]]
+
+
+def test_too_many_refusals_stop_the_run(folder: Path, ingest: Callable[..., Any]) -> None:
+    for number in range(12):
+        _write(folder / "glioma" / f"broken {number}.jpg", b"no picture")
+    with pytest.raises(TooManyRefusedError, match=r"12 of 36 .* not_an_image 12"):
+        ingest(source=str(folder))
+
+
+def test_contradicting_labels_are_quarantined_with_their_bytes(
+    folder: Path, ingest: Callable[..., Any]
+) -> None:
+    _write(folder / "no tumor" / "wrong.png", _picture(3))
+    quarantine = ingest(source=str(folder))["quarantine"]
+    assert quarantine["path"].tolist() == ["Glioma_Tumor/scan 3.png", "no tumor/wrong.png"]
+    assert quarantine["content"].tolist() == [_picture(3)] * 2
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_table_names_files_labels_and_patients(
+    folder: Path, suffix: str, ingest: Callable[..., Any]
+) -> None:
+    rows = [
+        (f"Glioma_Tumor/scan {n}.png", "glioma", f"p{n // 2}") for n in range(12)
+    ] + [(f"no tumor/ä {n}.png", "healthy", f"q{n // 2}") for n in range(12)]  # fmt: skip
+    table = pd.DataFrame([*rows, ("gone.png", "glioma", None)], columns=["Path", "Label", "Patient"])
+    path = folder / f"scans.{suffix}"
+    table.to_csv(path, index=False) if suffix == "csv" else table.to_parquet(path)
+    manifest = ingest(source=str(path))["manifest"]
+    assert manifest[manifest["status"] != "accepted"][["path", "reason"]].to_numpy().tolist() == [
+        ["gone.png", "unreadable"]
+    ]
+    assert manifest["duplicate_group"].nunique() == 12
+    assert manifest.groupby("patient")["split"].nunique().max() == 1
+
+
+def test_an_official_test_half_is_kept(folder: Path, tmp_path: Path, ingest: Callable[..., Any]) -> None:
+    for number in range(12):
+        part = "Testing" if number < 3 else "Training"
+        _write(tmp_path / "official" / part / "glioma" / f"{number}.png", _picture(number))
+        _write(tmp_path / "official" / part / "notumor" / f"{number}.png", _picture(100 + number))
+    _write(tmp_path / "official" / "Training" / "glioma" / "leak.png", _picture(0))
+    result = ingest(source=str(tmp_path / "official"), test_split="official")
+    test = result["manifest"].query("split == 'test'")
+    assert test["path"].str.startswith("Testing").all()
+    assert set(test["scan_id"]) == set(
+        result["manifest"].loc[result["manifest"]["path"].str.startswith("Testing"), "scan_id"]
+    )
+    training = result["manifest"].query("split == 'train' or split == 'validation'")
+    assert not set(training["duplicate_group"]) & set(test["duplicate_group"])
+
+
+def test_phantoms_stand_in_where_there_is_nothing_else(ingest: Callable[..., Any]) -> None:
+    result = ingest(phantom={"images": 120, "seed": 3})
+    assert result["metadata"]["source"]["synthetic"]
+    assert len(result["manifest"]) == 120
+    statuses = result["manifest"]["status"].value_counts()
+    assert statuses["duplicate"] >= 1
+    assert statuses["quarantined"] >= 1
+
+
+def test_a_wrong_source_says_what_was_found_and_expected(folder: Path, ingest: Callable[..., Any]) -> None:
+    _write(folder / "gliomma" / "a.png", _picture(1))
+    with pytest.raises(SourceLayoutError, match="did you mean glioma"):
+        ingest(source=str(folder))
+    assert ingest(source=str(folder), classes=["gliomma", "Glioma Tumor", {"none": ["no tumor"]}])[
+        "metadata"
+    ]["classes"]
+
+
+def test_the_same_source_gives_the_same_manifest(folder: Path, ingest: Callable[..., Any]) -> None:
+    first, second = ingest(source=str(folder)), ingest(source=str(folder))
+    pd.testing.assert_frame_equal(first["manifest"], second["manifest"])
+    assert first["metadata"] == second["metadata"]
+    other = ingest(source=str(folder), seed=21)["manifest"]
+    assert first["manifest"]["split"].tolist() != other["split"].tolist()

@@ -1,0 +1,279 @@
+"""The project as its users meet it: whole runs, parts of runs, resumed runs, refused runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+
+from brain_mri.hooks import StaleOutputsError
+from brain_mri.imaging.phantom import write_phantom_folder
+from brain_mri.parameters import ParameterError
+from brain_mri.storage.lock import LockedError, RunLock
+
+pytestmark = [pytest.mark.spark, pytest.mark.tensorflow]
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+Run = Callable[..., dict[str, Any]]
+
+OUTPUTS = """
+02_intermediate: manifest.parquet scans.parquet quarantine.parquet split_metadata.json
+05_model_input: model_inputs_train.parquet model_inputs_validation.parquet model_inputs_test.parquet
+06_models: classifier training_history.json model_metadata.json
+07_model_output: predictions.parquet
+08_reporting: metrics.json report.html class_distribution.png sample_grid.png image_properties.png
+  training_history.png confusion_matrix.png per_class_metrics.png roc_curves.png calibration.png
+  sample_predictions.png
+"""
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small folder of phantoms, with copies and damaged files among them."""
+    folder = tmp_path_factory.mktemp("source") / "phantom"
+    write_phantom_folder(folder, images=160, seed=5, processes=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(source: Path, spark: Any) -> Iterator[Run]:
+    """Run the project in this process on a storage root: `run(storage, "ingestion", training__seed=1)`."""
+    patch = pytest.MonkeyPatch()
+    bootstrap_project(REPOSITORY)
+
+    def start(
+        storage: Path, *pipelines: str, options: dict[str, Any] | None = None, **changes: Any
+    ) -> dict[str, Any]:
+        patch.setenv("BRAIN_MRI_STORAGE", str(storage))
+        parameters: dict[str, Any] = {
+            "ingestion": {"source": str(source)},
+            "preprocessing": {"image_size": 64},
+            "training": {"epochs": 2},
+        }
+        for name, value in changes.items():
+            section, _, key = name.partition("__")
+            parameters.setdefault(section, {})[key] = value
+        with KedroSession.create(REPOSITORY, runtime_params=parameters) as session:
+            return dict(session.run(pipeline_names=list(pipelines) or None, **(options or {})))
+
+    yield start
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def finished(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The storage root of one whole run."""
+    storage = tmp_path_factory.mktemp("finished")
+    run(storage)
+    return storage
+
+
+def _times(storage: Path) -> dict[str, int]:
+    return {str(path.relative_to(storage)): path.stat().st_mtime_ns for path in storage.glob("0*/*")}
+
+
+def test_a_whole_run_leaves_everything_that_it_promises(finished: Path) -> None:
+    folder = ""
+    for word in OUTPUTS.split():
+        if word.endswith(":"):
+            folder = word[:-1]
+        else:
+            assert (finished / folder / word).exists(), f"{folder}/{word}"
+    assert not list(finished.rglob("*.tmp"))
+    assert not (finished / ".run.lock").exists()
+
+    manifest = pd.read_parquet(finished / "02_intermediate" / "manifest.parquet")
+    assert len(manifest) == 160
+    used = manifest[manifest["status"] == "accepted"]
+    predictions = pd.read_parquet(finished / "07_model_output" / "predictions.parquet")
+    assert sorted(predictions["scan_id"]) == sorted(used.loc[used["split"] == "test", "scan_id"])
+    metrics = json.loads((finished / "08_reporting" / "metrics.json").read_text())
+    assert metrics["accuracy"] == pytest.approx((predictions["predicted"] == predictions["label"]).mean())
+    assert metrics["preprocessing_images_per_second"] > 0
+    page = (finished / "08_reporting" / "report.html").read_text()
+    assert "ynthetic" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    table = pq.read_schema(
+        next((finished / "05_model_input" / "model_inputs_test.parquet").glob("part-*.parquet"))
+    )
+    assert table.metadata[b"height"] == table.metadata[b"width"] == b"64"
+
+
+def test_one_seed_gives_one_manifest_split_and_model_inputs(finished: Path, run: Run, tmp_path: Path) -> None:
+    run(tmp_path, "ingestion", "preprocessing")
+    for name in ("02_intermediate/manifest.parquet", "02_intermediate/split_metadata.json"):
+        assert (tmp_path / name).read_bytes() == (finished / name).read_bytes(), name
+    for split in ("train", "validation", "test"):
+        name = f"05_model_input/model_inputs_{split}.parquet"
+        rows = [pq.read_table(root / name).sort_by("scan_id") for root in (tmp_path, finished)]
+        assert rows[0].equals(rows[1]), name
+
+
+def test_a_resumed_run_makes_only_what_is_missing(finished: Path, run: Run) -> None:
+    (finished / "08_reporting" / "metrics.json").unlink()
+    before = _times(finished)
+    run(finished, options={"only_missing_outputs": True})
+    after = _times(finished)
+    made = {name for name, when in after.items() if before.get(name) != when}
+    assert "08_reporting/metrics.json" in made
+    assert not [name for name in made if not name.startswith("08_reporting")]
+
+
+def test_a_resumed_run_never_builds_on_what_other_parameters_made(finished: Path, run: Run) -> None:
+    (finished / "08_reporting" / "metrics.json").unlink()
+    resume = {"only_missing_outputs": True}
+    with pytest.raises(StaleOutputsError, match=r"classifier, .*run\.allow_stale=true") as stale:
+        run(finished, options=resume, training__seed=7)
+    assert "model_inputs_train" not in str(stale.value), "training's seed made none of the model inputs"
+    assert not (finished / "08_reporting" / "metrics.json").exists()
+    run(finished, options=resume, training__seed=7, run__allow_stale=True)
+    assert (finished / "08_reporting" / "metrics.json").exists()
+
+
+def test_a_half_written_output_does_not_count_as_there(finished: Path, run: Run) -> None:
+    mark = finished / "05_model_input" / "model_inputs_test.parquet" / "_SUCCESS"
+    content = mark.read_bytes()
+    mark.unlink()
+    run(finished, "preprocessing", options={"only_missing_outputs": True})
+    assert json.loads(mark.read_bytes())["classes"] == json.loads(content)["classes"]
+
+
+def test_parts_of_the_pipeline_run_alone(finished: Path, run: Run) -> None:
+    before = _times(finished)
+    run(finished, options={"tags": ["figures"]})
+    made = {name for name, when in _times(finished).items() if before.get(name) != when}
+    assert "08_reporting/confusion_matrix.png" in made
+    assert "05_model_input/model_inputs_train.parquet" not in made
+    before = _times(finished)
+    run(finished, options={"from_nodes": ["evaluate"]})
+    made = {name for name, when in _times(finished).items() if before.get(name) != when}
+    assert {"08_reporting/metrics.json", "08_reporting/report.html"} <= made
+    assert "07_model_output/predictions.parquet" not in made
+
+
+def test_unknown_parameters_are_refused_with_the_nearest_match(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match=r"training\.bakbone: did you mean training\.backbone\?"):
+        run(tmp_path, training__bakbone="compact")
+    with pytest.raises(ParameterError, match=r"trainin: did you mean training\?"):
+        run(tmp_path, trainin__seed=1)
+    with pytest.raises(
+        ParameterError, match=r"training\.backbone: .* expected one of .*Did you mean 'compact'"
+    ):
+        run(tmp_path, "training", training__backbone="compct")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_runs_on_one_root_do_not_mix(finished: Path, run: Run) -> None:
+    lock = RunLock(str(finished))
+    lock.acquire()
+    try:
+        with pytest.raises(LockedError, match=str(os.getpid())):
+            run(finished, "reporting")
+    finally:
+        lock.release()
+    run(finished, "reporting")
+
+
+def _command(*words: str, storage: Path, **environment: str) -> subprocess.Popen[str]:
+    variables = {**os.environ, "BRAIN_MRI_STORAGE": str(storage), "TF_CPP_MIN_LOG_LEVEL": "2", **environment}
+    return subprocess.Popen(
+        [sys.executable, "-m", "kedro", *words],
+        cwd=REPOSITORY,
+        env=variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_the_report_can_be_copied(finished: Path, tmp_path: Path) -> None:
+    process = _command("report", "--no-open", "--output", str(tmp_path / "copy.html"), storage=finished)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert (tmp_path / "copy.html").read_bytes() == (finished / "08_reporting" / "report.html").read_bytes()
+    process = _command("report", "--no-open", storage=tmp_path)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "Make one with `kedro run`" in output
+
+
+def test_kedro_viz_shows_pictures_without_a_jvm(finished: Path, tmp_path: Path) -> None:
+    """What the static site is made of: layers, and previews made by our datasets; no Java can be found."""
+    program = (
+        "import sys; from pathlib import Path; from kedro.framework.startup import bootstrap_project\n"
+        f"root = Path({str(REPOSITORY)!r}); bootstrap_project(root)\n"
+        "from kedro_viz.server import load_and_populate_data\n"
+        "load_and_populate_data(root, include_hooks=True)\n"
+        "from kedro_viz.api.rest.responses.save_responses import save_api_responses_to_fs\n"
+        "import fsspec\n"
+        f"save_api_responses_to_fs({str(tmp_path)!r}, fsspec.filesystem('file'), True)\n"
+        "from pyspark import SparkContext\n"
+        "assert SparkContext._active_spark_context is None and 'tensorflow' not in sys.modules\n"
+    )
+    environment = {**os.environ, "BRAIN_MRI_STORAGE": str(finished), "PATH": "/nonexistent"}
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    main = json.loads((tmp_path / "api" / "main").read_text())
+    assert main["layers"] == ["raw", "intermediate", "model_input", "models", "model_output", "reporting"]
+    previews = {}
+    for path in (tmp_path / "api" / "nodes").iterdir():
+        node = json.loads(path.read_text())
+        if node.get("preview"):
+            previews[Path(str(node.get("filepath"))).name] = node.get("preview_type")
+    for name in ("class_distribution.png", "confusion_matrix.png", "sample_grid.png"):
+        assert previews.get(name) == "ImagePreview", (name, previews)
+    assert previews.get("manifest.parquet") == "TablePreview"
+    assert previews.get("metrics.json") == "JSONPreview"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "moment", ["scans.parquet", "model_inputs_train.parquet", "model_inputs_test.parquet"]
+)
+def test_a_killed_run_continues_to_the_same_result(
+    finished: Path, source: Path, tmp_path: Path, run: Run, moment: str
+) -> None:
+    """SIGKILL while the named output is being written; the resumed run ends like the undisturbed one."""
+    words = ("run", "--pipelines=ingestion,preprocessing")
+    parameters = f"--params=ingestion.source={source},preprocessing.image_size=64,training.epochs=2"
+    process = _command(*words, parameters, storage=tmp_path)
+    try:
+        deadline = time.monotonic() + 240
+        while not list(tmp_path.glob(f"0*/.{moment}.*.tmp")) and time.monotonic() < deadline:
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.002)
+        os.killpg(process.pid, signal.SIGKILL)
+    finally:
+        process.kill()
+        process.communicate()
+    assert list(tmp_path.glob(f"0*/.{moment}.*.tmp")), "the kill must fall inside the write"
+    assert not list(tmp_path.glob(f"0*/{moment}"))
+    assert (tmp_path / ".run.lock").exists()
+    run(tmp_path, "ingestion", "preprocessing", options={"only_missing_outputs": True})
+    for split in ("train", "validation", "test"):
+        name = f"05_model_input/model_inputs_{split}.parquet"
+        assert (
+            pq.read_table(tmp_path / name)
+            .sort_by("scan_id")
+            .equals(pq.read_table(finished / name).sort_by("scan_id"))
+        )
