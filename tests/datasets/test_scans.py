@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,7 +14,7 @@ from kedro.io import DatasetError
 
 from brain_mri.datasets.scans import PackedScansDataset, Packing, plan_blocks
 from brain_mri.datasets.source import Source, list_files
-from brain_mri.spark.launchers import ProcessLauncher
+from brain_mri.spark.launchers import ProcessLauncher, SparkLauncher
 
 
 def _picture(seed: int) -> bytes:
@@ -109,3 +110,16 @@ def test_the_plan_depends_on_the_files_alone_and_keeps_sizes_together() -> None:
 
 def test_the_preview_needs_no_spark(source: Path, tmp_path: Path) -> None:
     assert len(_pack(source, tmp_path).preview()) > 100
+
+
+@pytest.mark.spark
+def test_spark_executors_pack_the_same_as_processes(source: Path, tmp_path: Path, spark: Any) -> None:
+    files = list_files(Source("folder", str(source), "test"))
+    stored = {}
+    for name, launcher in (("spark", SparkLauncher(spark)), ("process", ProcessLauncher(workers=1))):
+        dataset = PackedScansDataset(filepath=str(tmp_path / name / "scans.parquet"))
+        dataset.save(Packing(_cut(files, 3), launcher))
+        table = pq.read_table(tmp_path / name / "scans.parquet", columns=["scan_id", "content"])
+        stored[name] = (table.sort_by("scan_id"), dataset.load().inspections())
+    assert stored["spark"][0].equals(stored["process"][0])
+    pd.testing.assert_frame_equal(stored["spark"][1], stored["process"][1])

@@ -197,7 +197,7 @@ def _pretrained(backbone: str) -> dict[str, Any]:
 def _compact() -> dict[str, Any]:
     """All layers from the start, there being no weights to protect.
 
-    A softmax straight on the features needed fewer epochs on phantoms than dense layers and dropout did.
+    The softmax sits straight on the features, which are few already.
     From random weights the validation loss is noisy, hence the longer patience.
     """
     stage = Stage(name="from scratch", epochs=40, batch_size=16, learning_rate=1e-3, unfrozen_layers="all")
