@@ -60,7 +60,7 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
     problems = []
     for name in _given(parameters, SECTIONS):
         if name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            nearest = difflib.get_close_matches(name, known, n=1)
             problems.append(
                 f"Unknown parameter {name}" + (f": did you mean {nearest[0]}?" if nearest else ".")
             )
