@@ -24,7 +24,7 @@ def parameters() -> dict[str, Any]:
 
 
 def test_it_names_source_backbone_device_minutes_and_disk(parameters: dict[str, Any], tmp_path: Path) -> None:
-    line = describe_run(RawFolder(str(tmp_path)), parameters, "data")
+    line = describe_run(RawFolder(str(tmp_path)), parameters, "data", trains=True)
     for part in (
         "train compact (recipe baseline)",
         "2000 synthetic phantoms",
@@ -40,8 +40,10 @@ def test_it_counts_the_users_scans(parameters: dict[str, Any], tmp_path: Path) -
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
     parameters["ingestion"]["source"] = str(tmp_path / "mine")
-    line = describe_run(RawFolder(str(tmp_path)), parameters, "data")
+    line = describe_run(RawFolder(str(tmp_path)), parameters, "data", trains=True)
+    only_ingested = describe_run(RawFolder(str(tmp_path)), parameters, "data", trains=False)
+    assert "About to ingest 3 scans" in only_ingested
     assert f"train resnet50 (recipe baseline) on 3 scans in {tmp_path / 'mine'}" in line
     parameters["ingestion"]["source"] = str(tmp_path / "other")
     with pytest.raises(SourceError):
-        describe_run(RawFolder(str(tmp_path)), parameters, "data")
+        describe_run(RawFolder(str(tmp_path)), parameters, "data", trains=True)

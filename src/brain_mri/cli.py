@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from kedro.framework.cli.project import run as kedro_run
-from kedro.framework.cli.utils import KedroCliError
 from kedro.framework.session import KedroSession
 from kedro.utils import find_kedro_project
 
@@ -28,14 +27,14 @@ def cli() -> None:
 
 
 def _errors_for_people(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Show what we raise as the sentence that it is; `kedro --verbose` shows where it was raised, too."""
+    """Show what we raise as the sentence that it is, without the stack above it."""
 
     @functools.wraps(command)
     def call(*arguments: Any, **options: Any) -> Any:
         try:
             return command(*arguments, **options)
         except Exception as error:
-            if KedroCliError.VERBOSE_ERROR or not _is_written_for_people(error):
+            if not _is_written_for_people(error):
                 raise
             raise click.ClickException(str(error)) from error
 

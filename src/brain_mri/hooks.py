@@ -56,7 +56,8 @@ class ProjectHooks:
         if "list_scans" in names:
             from brain_mri.plan import describe_run
 
-            logger.info("%s", describe_run(catalog.load("raw"), self._parameters, self._storage))
+            raw, trains = catalog.load("raw"), "train_network" in names
+            logger.info("%s", describe_run(raw, self._parameters, self._storage, trains=trains))
         self._lock = RunLock(self._storage)
         self._lock.acquire(break_lock=run.break_lock)
         try:

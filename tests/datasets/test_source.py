@@ -38,6 +38,16 @@ def test_class_folders_that_lie_in_01_raw_itself_are_found(tmp_path: Path) -> No
     assert RawFolder(str(tmp_path)).choose(None).url == str(tmp_path)
 
 
+def test_phantoms_do_not_mix_with_scans_beside_them(tmp_path: Path) -> None:
+    _file(tmp_path / "phantom" / MARKER_NAME)
+    _file(tmp_path / "phantom" / "glioma" / "drawn.jpg")
+    for label in ("glioma", "notumor"):
+        _file(tmp_path / label / "mine.jpg")
+    source = RawFolder(str(tmp_path)).choose(None)
+    assert source.kind == "folder"
+    assert list_files(source)["path"].tolist() == ["glioma/mine.jpg", "notumor/mine.jpg"]
+
+
 def test_phantoms_stay_phantoms_when_they_are_named(tmp_path: Path) -> None:
     _file(tmp_path / "copy" / MARKER_NAME)
     assert RawFolder(str(tmp_path)).choose(str(tmp_path / "copy")).kind == "phantom"
@@ -69,6 +79,8 @@ def test_a_url_is_listed_like_a_folder() -> None:
 
     memory = fsspec.filesystem("memory")
     memory.pipe("/listed/glioma/a.jpg", b"1234")
+    memory.pipe(f"/listed/drawn/{MARKER_NAME}", b"{}")
+    memory.pipe("/listed/drawn/glioma/b.jpg", b"1")
     source = RawFolder("-").choose("memory://listed")
     assert source.is_shared
     assert list_files(source).to_numpy().tolist() == [["glioma/a.jpg", "memory:///listed/glioma/a.jpg", 4]]

@@ -132,7 +132,8 @@ class RawFolderDataset(AbstractDataset[None, RawFolder]):
 def list_files(source: Source) -> pd.DataFrame:
     """List the files of a folder or phantom source.
 
-    Links are followed, a folder that was seen before is not entered again (loops of links end).
+    Links are followed, a folder that was seen before is not entered again (loops of links end). Phantoms that
+    lie below a folder of scans are passed over: drawn scans never mix with a user's.
 
     Returns:
         Columns `path` (relative to the source, `/` between folders), `url`, `bytes`; sorted by path.
@@ -206,7 +207,8 @@ def _walk_local(root: str) -> Iterator[tuple[str, str, int]]:
     entered: set[tuple[int, int]] = set()
     for folder, folders, names in os.walk(root, followlinks=True):
         status = Path(folder).stat()
-        if (status.st_dev, status.st_ino) in entered:
+        phantoms = folder != root and any(name.startswith(MARKER_NAME) for name in names)
+        if phantoms or (status.st_dev, status.st_ino) in entered:
             folders.clear()
             continue
         entered.add((status.st_dev, status.st_ino))
@@ -220,7 +222,12 @@ def _walk_local(root: str) -> Iterator[tuple[str, str, int]]:
 
 
 def _walk(filesystem: Any, root: str) -> Iterator[tuple[str, str, int]]:
-    for path, entry in filesystem.find(root, detail=True).items():
+    entries = filesystem.find(root, detail=True)
+    markers = [path.rpartition("/")[0] for path in entries if path.rpartition("/")[2].startswith(MARKER_NAME)]
+    phantoms = tuple(f"{folder}/" for folder in markers if folder.rstrip("/") != root.rstrip("/"))
+    for path, entry in entries.items():
+        if phantoms and path.startswith(phantoms):
+            continue
         relative = path[len(root) :].lstrip("/")
         yield relative, filesystem.unstrip_protocol(path), int(entry.get("size") or 0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,10 +11,14 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from brain_mri.imaging.decode import DecodeLimits
 from brain_mri.imaging.prepare import PrepareOptions, prepare_scan
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
+
+# Ingestion has decided what is used; a second judgement here could only contradict it.
+_NO_LIMITS = DecodeLimits(max_bytes=sys.maxsize, max_pixels=sys.maxsize, min_side=1, min_contrast=0)
 
 Batches = Iterator[pa.RecordBatch]
 
@@ -57,7 +62,9 @@ def prepare_batches(batches: Batches, options: PrepareOptions, schema: pa.Schema
 
     cv2.setNumThreads(1)  # Spark runs a task a core; threads on top of that only get in each other's way
     for batch in batches:
-        pixels = [prepare_scan(content.as_py(), options).tobytes() for content in batch["content"]]
+        pixels = [
+            prepare_scan(content.as_py(), options, _NO_LIMITS).tobytes() for content in batch["content"]
+        ]
         yield pa.RecordBatch.from_arrays(
             [batch["scan_id"], batch["label"].cast(pa.int64()), pa.array(pixels, pa.binary())], schema=schema
         )

@@ -16,10 +16,17 @@ from brain_mri.pipelines.reporting.parameters import ReportingParameters
 
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 CALIBRATION = Calibration(temperature=2.0, abstention_threshold=0.6, out_of_distribution_threshold=0.3)
-METADATA = {"calibration": CALIBRATION.model_dump()}
 STATS = {"images_per_second": 1640.5}
 PARAMETERS = ReportingParameters(batch_size=4)
 SPLIT = {"source": {"synthetic": True}}
+
+
+@pytest.fixture
+def calibration_only(tmp_path: Path) -> FolderVersion:
+    """A version of which only the calibration is there: all that evaluation reads of it."""
+    dataset = VersionedFolderDataset(filepath=str(tmp_path / "classifier"))
+    dataset.save({"calibration.json": CALIBRATION.model_dump_json().encode()})
+    return dataset.load()
 
 
 def predict(rows: int, wrong: int, confidence: float = 0.97) -> pd.DataFrame:
@@ -52,10 +59,10 @@ def test_predictions_are_calibrated_and_sorted() -> None:
     assert table["abstained"].tolist() == [True, False]
 
 
-def test_evaluation_counts_every_scan_and_says_what_abstaining_gives() -> None:
+def test_evaluation_counts_every_scan_and_says_what_abstaining_gives(calibration_only: FolderVersion) -> None:
     predictions = predict(rows=40, wrong=4)
     predictions["abstained"] = np.arange(40) < 2
-    metrics, report = nodes.evaluate(predictions, METADATA, STATS, PARAMETERS)
+    metrics, report = nodes.evaluate(predictions, calibration_only, STATS, PARAMETERS)
     assert metrics["accuracy"] == pytest.approx(0.9)
     assert metrics["coverage"] == pytest.approx(0.95)
     assert metrics["accuracy_answered"] == pytest.approx(36 / 38)
@@ -73,10 +80,10 @@ def test_evaluation_counts_every_scan_and_says_what_abstaining_gives() -> None:
     assert report["names"]["notumor"] == "No tumour"
 
 
-def test_evaluation_survives_abstaining_everywhere() -> None:
+def test_evaluation_survives_abstaining_everywhere(calibration_only: FolderVersion) -> None:
     predictions = predict(rows=8, wrong=0)
     predictions["abstained"] = True
-    metrics, _ = nodes.evaluate(predictions, METADATA, STATS, PARAMETERS)
+    metrics, _ = nodes.evaluate(predictions, calibration_only, STATS, PARAMETERS)
     assert metrics["coverage"] == 0.0
     assert metrics["accuracy_answered"] is None
 
@@ -107,8 +114,8 @@ def test_sample_predictions_draw_the_scan_that_they_name() -> None:
         assert (panel.images[0].get_array() == known[scan_id]).all()
 
 
-def test_figures_and_report_are_made_from_what_evaluation_returns() -> None:
-    metrics, report = nodes.evaluate(predict(rows=40, wrong=4), METADATA, STATS, PARAMETERS)
+def test_figures_and_report_are_made_from_what_evaluation_returns(calibration_only: FolderVersion) -> None:
+    metrics, report = nodes.evaluate(predict(rows=40, wrong=4), calibration_only, STATS, PARAMETERS)
     for draw in (
         nodes.draw_confusion_matrix,
         nodes.draw_per_class_metrics,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,13 @@ from brain_mri.evaluation.metrics import (
 )
 from brain_mri.models.predict import Predictions, predict_shards
 from brain_mri.models.shards import Shards
-from brain_mri.models.version import Calibration, TrainedClassifier
+from brain_mri.models.version import (
+    CALIBRATION_FILE,
+    HISTORY_FILE,
+    METADATA_FILE,
+    Calibration,
+    TrainedClassifier,
+)
 from brain_mri.pipelines.reporting.parameters import ReportingParameters
 from brain_mri.report import figures, results
 from brain_mri.report.page import build_page
@@ -84,7 +91,7 @@ def tabulate_predictions(
 
 def evaluate(
     predictions: pd.DataFrame,
-    model_metadata: Mapping[str, Any],
+    classifier: FolderVersion,
     preprocessing_stats: Mapping[str, Any],
     parameters: ReportingParameters,
 ) -> tuple[dict[str, float | None], dict[str, Any]]:
@@ -96,6 +103,7 @@ def evaluate(
         ``accuracy_answered`` (among those), ``preprocessing_images_per_second``.
         ``classification_report``: what the figures and the page are made of, see the keys below.
     """
+    fitted = read_document(classifier, CALIBRATION_FILE)
     names = _display_names(predictions)
     classes = list(names)
     raw = predictions[[f"probability_{name}" for name in classes]].to_numpy()
@@ -122,8 +130,8 @@ def evaluate(
         "sentences": interpret(counts, names),
         "roc_curves": roc_curves(labels, calibrated, classes),
         "calibration": {
-            "temperature": model_metadata["calibration"]["temperature"],
-            "abstention_threshold": model_metadata["calibration"]["abstention_threshold"],
+            "temperature": fitted["temperature"],
+            "abstention_threshold": fitted["abstention_threshold"],
             "before": reliability_bins(raw, labels, bins),
             "after": reliability_bins(calibrated, labels, bins),
             "ece_before": before["ece"],
@@ -134,9 +142,10 @@ def evaluate(
     return metrics, report
 
 
-def draw_training_history(training_history: Mapping[str, Any], split_metadata: Mapping[str, Any]) -> Figure:
+def draw_training_history(classifier: FolderVersion, split_metadata: Mapping[str, Any]) -> Figure:
     """Draw loss and accuracy of all stages."""
-    return figures.training_history(training_history["stages"], is_synthetic(split_metadata))
+    stages = read_document(classifier, HISTORY_FILE)["stages"]
+    return figures.training_history(stages, is_synthetic(split_metadata))
 
 
 def draw_confusion_matrix(report: Mapping[str, Any], split_metadata: Mapping[str, Any]) -> Figure:
@@ -210,8 +219,7 @@ def build_report(
     classification_report: Mapping[str, Any],
     split_metadata: Mapping[str, Any],
     exploration: Mapping[str, Any],
-    training_history: Mapping[str, Any],
-    model_metadata: Mapping[str, Any],
+    classifier: FolderVersion,
     **pictures: bytes,
 ) -> str:
     """Write the page; `pictures` are PNG bytes as ``<figure>_png``."""
@@ -220,11 +228,16 @@ def build_report(
         report=classification_report,
         split_metadata=split_metadata,
         exploration=exploration,
-        training_history=training_history,
-        model_metadata=model_metadata,
+        training_history=read_document(classifier, HISTORY_FILE),
+        model_metadata=read_document(classifier, METADATA_FILE),
         pictures={name.removesuffix("_png"): content for name, content in pictures.items()},
         synthetic=is_synthetic(split_metadata),
     )
+
+
+def read_document(classifier: FolderVersion, name: str) -> dict[str, Any]:
+    """Read a JSON document of the very version that predicted, whichever `--load-versions` chose."""
+    return dict(json.loads(classifier.read(name)))
 
 
 def is_synthetic(split_metadata: Mapping[str, Any]) -> bool:
