@@ -39,13 +39,13 @@ def real_weights() -> Path:
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
-    """A real Spark session of two tasks at a time, with its event log in `spark_events`."""
+    """A real Spark session on all cores, with its event log in `spark_events`."""
     from brain_mri.spark import session
 
     events = tmp_path_factory.mktemp("spark_events")
     session.configure(
         {
-            "spark.master": "local[2]",
+            "spark.master": "local[*]",
             "spark.ui.enabled": False,
             "spark.sql.shuffle.partitions": 2,
             "spark.sql.files.minPartitionNum": 4,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,10 @@ CONFLICT = "two_labels_in_group"
 
 class TooManyRefusedError(ValueError):
     """So many files were refused that the source itself must be wrong."""
+
+
+class EmptyClassError(ValueError):
+    """A class of the source has no scan that can be used."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,25 @@ def check_refused_share(manifest_or_inspections: pd.DataFrame, allowed: float) -
             f"{len(refused)} of {total} files were refused ({len(refused) / total:.0%}; allowed are "
             f"{allowed:.0%}): {reasons}. For instance {examples}. Check that the source is the right folder, "
             "or raise ingestion.max_refused_share."
+        )
+
+
+def check_every_class_is_left(metadata: Mapping[str, Any]) -> None:
+    """Stop when every file of a class was refused: a network would get an answer that it never learns.
+
+    Args:
+        metadata: As from `describe_splits`.
+
+    Raises:
+        EmptyClassError: Naming the classes, and what was refused.
+    """
+    gone = [name for name in metadata["classes"] if not metadata["counts"]["train"][name]]
+    if gone:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in metadata["quarantined"].items())
+        raise EmptyClassError(
+            f"No usable scan is left of: {', '.join(gone)}. Refused were: {reasons or 'none'}. "
+            "Mend the files of this class, or leave it out: name the others in ingestion.classes and point "
+            "ingestion.source at them."
         )
 
 

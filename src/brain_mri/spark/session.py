@@ -27,22 +27,37 @@ def configure(settings: dict[str, Any]) -> None:
     _settings.update({name: _text(value) for name, value in settings.items()})
 
 
+class WrongSessionError(RuntimeError):
+    """A session is running already, on another master than the one configured."""
+
+
 def get_session() -> SparkSession:
-    """Return the session of this process, starting it (and the JVM) the first time."""
+    """Return the session of this process, starting it (and the JVM) the first time.
+
+    Raises:
+        WrongSessionError: A session runs on another master than the environment names.
+        JavaNotFoundError: There is no Java that Spark could start on.
+    """
     from pyspark.sql import SparkSession
 
+    wanted = _settings.get("spark.master", "local[*]")
     active = SparkSession.getActiveSession()
     if active is not None:
+        found = active.sparkContext.master
+        if found != wanted:
+            raise WrongSessionError(
+                f"A Spark session runs on {found} in this process, but the environment asks for {wanted}. "
+                "Stop that session (`spark.stop()`), or set spark.master in conf/<environment>/spark.yml."
+            )
         return active
     use_java()
-    master = _settings.get("spark.master", "local[*]")
-    if master.startswith("local"):
+    if wanted.startswith("local"):
         # A laptop changes networks; a driver that talks to itself must not follow the host name there.
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
         # Without this, tasks would take whatever `python3` the PATH has, not the one with our packages.
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    logger.info("Starting Spark on %s.", master)
-    builder = SparkSession.builder.appName("brain_mri")
+    logger.info("Starting Spark on %s.", wanted)
+    builder = SparkSession.builder.appName("brain_mri").master(wanted)
     for name, value in _settings.items():
         builder = builder.config(name, value)
     return builder.getOrCreate()

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from brain_mri.cohort.layout import SourceLayoutError
-from brain_mri.cohort.manifest import TooManyRefusedError, check_manifest
+from brain_mri.cohort.manifest import EmptyClassError, TooManyRefusedError, check_manifest
 from brain_mri.datasets import PackedScansDataset
 from brain_mri.datasets.source import RawFolder
 from brain_mri.pipelines.ingestion import nodes
@@ -116,6 +116,13 @@ def test_too_many_refusals_stop_the_run(folder: Path, ingest: Callable[..., Any]
         ingest(source=str(folder))
 
 
+def test_a_class_of_which_nothing_is_left_stops_the_run(folder: Path, ingest: Callable[..., Any]) -> None:
+    for number in range(3):
+        _write(folder / "pituitary" / f"{number}.jpg", b"no picture")
+    with pytest.raises(EmptyClassError, match=r"left of: pituitary\. Refused were: not_an_image 3"):
+        ingest(source=str(folder))
+
+
 def test_contradicting_labels_are_quarantined_with_their_bytes(
     folder: Path, ingest: Callable[..., Any]
 ) -> None:
@@ -169,7 +176,8 @@ def test_phantoms_stand_in_where_there_is_nothing_else(ingest: Callable[..., Any
 
 
 def test_a_wrong_source_says_what_was_found_and_expected(folder: Path, ingest: Callable[..., Any]) -> None:
-    _write(folder / "gliomma" / "a.png", _picture(1))
+    for seed in range(200, 204):
+        _write(folder / "gliomma" / f"{seed}.png", _picture(seed))
     with pytest.raises(SourceLayoutError, match="did you mean glioma"):
         ingest(source=str(folder))
     assert ingest(source=str(folder), classes=["gliomma", "Glioma Tumor", {"none": ["no tumor"]}])[

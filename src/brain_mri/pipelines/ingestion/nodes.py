@@ -15,6 +15,7 @@ from brain_mri.cohort.layout import read_folder_layout, read_table_layout
 from brain_mri.cohort.manifest import (
     SplitRule,
     build_manifest,
+    check_every_class_is_left,
     check_refused_share,
     describe_splits,
     fingerprint,
@@ -102,6 +103,7 @@ def decide_splits(
     manifest = build_manifest(files.drop(columns=["url", "bytes"]), inspections, rule)
     classes = [name for name in parameters.class_set().names if name not in description["missing_classes"]]
     metadata = describe_splits(manifest, classes, rule)
+    check_every_class_is_left(metadata)
     source = {
         **description,
         "fingerprint": fingerprint(manifest),
@@ -128,7 +130,7 @@ def decide_splits(
             sum(counts.values()),
             ", ".join(f"{k} {v}" for k, v in counts.items()),
         )
-    return manifest, {"source": source, **metadata}
+    return manifest, {"source": source, **metadata, "parameters": parameters.model_dump(mode="json")}
 
 
 def collect_quarantine(manifest: pd.DataFrame, scans: PackedScans) -> pd.DataFrame:

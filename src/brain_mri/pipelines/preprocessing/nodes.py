@@ -68,14 +68,14 @@ def check_model_inputs(
     """Check what was written against the manifest, and sum up the stats records of its partitions.
 
     Returns:
-        `splits` (split to rows, labels, images per partition, seconds of tasks preparing and writing),
-        `images`, `bytes`, and `images_per_second` (by the clock of the tasks, from the first start to the
-        last end of each split).
+        `parameters`, `splits` (split to rows, labels, images per partition, seconds of tasks preparing and
+        writing), `images`, `bytes`, and `images_per_second` (by the clock of the tasks, from the first start
+        to the last end of each split).
 
     Raises:
         ModelInputError: Counts, size, classes or pixel values are not as expected.
     """
-    report: dict[str, Any] = {"image_size": parameters.image_size, "splits": {}}
+    report: dict[str, Any] = {"parameters": parameters.model_dump(mode="json"), "splits": {}}
     seconds = 0.0
     for split, shards in zip(SPLITS, (train, validation, test), strict=True):
         parts = shards.summary["parts"]
