@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples on every machine, however busy it is.
+settings.register_profile("brain_mri", deadline=None, derandomize=True)
+settings.load_profile("brain_mri")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -17,6 +17,7 @@ from brain_mri.check import (
     check_python,
     format_checks,
     run_checks,
+    usable_memory,
 )
 
 REQUIREMENTS = [
@@ -54,7 +55,20 @@ def test_too_little_memory_is_a_cross() -> None:
 
 
 def test_the_disk_of_a_folder_that_does_not_exist_yet_is_found(tmp_path: Path) -> None:
-    assert str(tmp_path) in check_disk(tmp_path / "data" / "later").found
+    assert str(tmp_path) in check_disk(str(tmp_path / "data" / "later")).found
+
+
+def test_the_disk_of_a_cluster_is_not_mistaken_for_this_one() -> None:
+    check = check_disk("hdfs:///user/ada/brain_mri")
+    assert (check.ok, check.found) == (True, "not checked here: results go to hdfs:///user/ada/brain_mri")
+
+
+def test_a_container_has_no_more_memory_than_its_limit(tmp_path: Path) -> None:
+    machine = usable_memory(tmp_path / "no such file")
+    limit = tmp_path / "memory.max"
+    for text, expected in (("max\n", machine), ("1048576\n", 2**20), (f"{2**60}\n", machine)):
+        limit.write_text(text)
+        assert usable_memory(limit) == expected
 
 
 def test_what_is_raised_becomes_a_cross_and_the_rest_goes_on() -> None:
@@ -82,7 +96,7 @@ def test_everything_named_is_looked_at_and_one_cross_stops_nothing(tmp_path: Pat
         importlib.metadata.version("brain-mri")
     except importlib.metadata.PackageNotFoundError:
         pytest.skip("brain-mri is not installed in this environment: make install")
-    checks = run_checks(refuse, lambda: "local[1] answered", tmp_path)
+    checks = run_checks(refuse, lambda: "local[1] answered", str(tmp_path))
     assert [check.name for check in checks] == [
         "Python", "Java", "TensorFlow", "PySpark", "NumPy", "Pillow", "scikit-learn", "Matplotlib",
         "Cores", "Memory", "Disk", "Data source", "Spark",

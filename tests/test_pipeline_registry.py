@@ -30,7 +30,10 @@ def test_the_default_is_the_four_pipelines_in_turn(pipelines: dict[str, Pipeline
     assert {node.name for node in pipelines["__default__"].nodes} == {
         node.name for name in parts for node in pipelines[name].nodes
     }
-    assert {name for name in pipelines["__default__"].inputs() if not name.startswith("params:")} == {"raw"}
+    assert {name for name in pipelines["__default__"].inputs() if not name.startswith("params:")} == {
+        "raw",
+        "checkpoints",
+    }
 
 
 def test_training_never_sees_the_test_split(pipelines: dict[str, Pipeline]) -> None:
@@ -60,7 +63,9 @@ def test_every_entry_is_used_and_every_persistent_name_is_in_the_catalog(
     used = {name for name in pipelines["__default__"].datasets() if not name.startswith("params:")}
     assert used <= set(entries)
     # A tf.data.Dataset of the model inputs is for notebooks; the nodes read through handles.
-    assert {name for name in set(entries) - used if not name.endswith(("@tensorflow", "@spark"))} == set()
+    assert set(entries) - used == {
+        f"model_inputs_{split}@tensorflow" for split in ("train", "validation", "test")
+    }
     for name, entry in entries.items():
         assert entry["metadata"]["kedro-viz"]["layer"] in LAYERS, name  # type: ignore[index]
         assert name == "raw" or str(entry["filepath"]).startswith("${globals:storage}/"), name

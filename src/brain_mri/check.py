@@ -7,7 +7,6 @@ check imports neither TensorFlow nor Spark.
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import shutil
 from collections.abc import Callable, Iterable
@@ -18,6 +17,7 @@ import psutil
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from brain_mri.models.estimate import processor_cores
 from brain_mri.spark.java import REMEDY as JAVA_REMEDY
 from brain_mri.spark.java import find_java
 
@@ -34,6 +34,7 @@ NEEDED_MEMORY_GIB = 6
 NEEDED_DISK_GIB = 2
 
 _GIB = 1024**3
+_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of Linux control groups, version 2
 _INSTALL_REMEDY = "Install the locked versions: make install"
 
 
@@ -55,20 +56,20 @@ class Check:
 
 
 def run_checks(
-    describe_source: Callable[[], str], run_spark_task: Callable[[], str], storage: Path
+    describe_source: Callable[[], str], run_spark_task: Callable[[], str], storage: str
 ) -> list[Check]:
     """Look at everything that a run needs.
 
     Args:
         describe_source: says in words which source a run would take and how it is laid out, or raises.
         run_spark_task: starts a session, runs one task and says in words what answered, or raises.
-        storage: folder of the results, whose disk is looked at; it need not exist yet.
+        storage: where results go: a folder, which need not exist yet and whose disk is looked at, or a URL.
 
     Returns:
         The checks in the order in which people want to read them; what one of them raises is its cross.
 
     Example:
-        >>> checks = run_checks(lambda: "phantom", lambda: "local[2]", Path("data"))  # doctest: +SKIP
+        >>> checks = run_checks(lambda: "phantom", lambda: "local[2]", "data")  # doctest: +SKIP
         >>> print(format_checks(checks))  # doctest: +SKIP
     """
     return [
@@ -76,7 +77,7 @@ def run_checks(
         check_java(),
         *check_packages(importlib.metadata.requires(DISTRIBUTION) or []),
         check_cores(),
-        check_memory(psutil.virtual_memory().total),
+        check_memory(usable_memory()),
         check_disk(storage),
         attempt(
             "Data source", describe_source, "Name one: kedro run --params=ingestion.source=/path/to/scans"
@@ -111,21 +112,35 @@ def check_packages(requirements: Iterable[str]) -> list[Check]:
 
 def check_cores() -> Check:
     """Count the cores that this process may use; one is enough, more are faster."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Check("Cores", cores >= 1, str(cores), "")
+    return Check("Cores", True, str(processor_cores()), "One is enough; more are faster.")
+
+
+def usable_memory(container_limit: Path = _CONTAINER_LIMIT) -> int:
+    """Return the machine's memory in bytes, or what a container may use of it.
+
+    Args:
+        container_limit: file in which Linux says so; outside a container there is none.
+    """
+    total = psutil.virtual_memory().total
+    try:
+        return min(total, int(container_limit.read_text()))
+    except (OSError, ValueError):  # no such file, or "max"
+        return total
 
 
 def check_memory(total: int) -> Check:
-    """Compare the machine's memory, in bytes, with what the default run takes at most."""
+    """Compare memory, in bytes, with what the default run takes at most."""
     found = f"{total / _GIB:.1f} GiB"
     ok = total >= NEEDED_MEMORY_GIB * _GIB
     remedy = "Close other programs, or give this machine, container or WSL more memory."
     return Check("Memory", ok, found if ok else f"{found}, expected {NEEDED_MEMORY_GIB} GiB", remedy)
 
 
-def check_disk(storage: Path) -> Check:
-    """Look at the free space where the results go."""
-    folder = storage.absolute()
+def check_disk(storage: str) -> Check:
+    """Look at the free space where the results go, if that is on this machine."""
+    if "://" in storage:
+        return Check("Disk", True, f"not checked here: results go to {storage}", "")
+    folder = Path(storage).absolute()
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free

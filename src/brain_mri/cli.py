@@ -1,9 +1,14 @@
-"""The project's own commands beside Kedro's: `kedro check`, `kedro download`, `kedro report`."""
+"""The project's own commands beside Kedro's: `kedro check`, `kedro download`, `kedro report`.
+
+In these and in `kedro run`, an error that is written for people is shown as its sentence alone;
+`BRAIN_MRI_TRACEBACK=1` shows the stack too.
+"""
 
 from __future__ import annotations
 
 import copy
 import functools
+import os
 import sys
 import webbrowser
 from collections.abc import Callable
@@ -13,11 +18,13 @@ from typing import TYPE_CHECKING, Any
 import click
 from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.session import KedroSession
+from kedro.io import DatasetError
 from kedro.utils import find_kedro_project
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
 
+TRACEBACK_VARIABLE = "BRAIN_MRI_TRACEBACK"
 _ENVIRONMENT = click.option("--env", "-e", help="Configuration environment: local (default) or cluster.")
 
 
@@ -27,14 +34,14 @@ def cli() -> None:
 
 
 def _errors_for_people(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Show what we raise as the sentence that it is, without the stack above it."""
+    """Show an error that is a sentence without the stack above it."""
 
     @functools.wraps(command)
     def call(*arguments: Any, **options: Any) -> Any:
         try:
             return command(*arguments, **options)
         except Exception as error:
-            if not _is_written_for_people(error):
+            if os.environ.get(TRACEBACK_VARIABLE) or not _is_written_for_people(error):
                 raise
             raise click.ClickException(str(error)) from error
 
@@ -42,6 +49,14 @@ def _errors_for_people(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _is_written_for_people(error: BaseException) -> bool:
+    """Whether the message alone says what is wrong: our errors, and what Kedro says of a dataset.
+
+    Kedro wraps whatever a dataset raises in a `DatasetError`. Where that was a fault of the program, the
+    stack is needed to find it.
+    """
+    if isinstance(error, DatasetError):
+        cause = error.__cause__
+        return cause is None or isinstance(cause, OSError) or _is_written_for_people(cause)
     return type(error).__module__.startswith(("brain_mri.", "kedro.validation."))
 
 
@@ -53,13 +68,13 @@ cli.add_command(run)
 
 @cli.command()
 @_ENVIRONMENT
+@_errors_for_people
 def check(env: str | None) -> None:
     """Look at versions, machine, data source and Spark; each with a remedy."""
     from brain_mri.check import format_checks, run_checks
 
     context = _context(env)
-    storage = Path(str(context.config_loader["globals"]["storage"]))
-    checks = run_checks(lambda: _describe_source(context), _run_spark_task, _project() / storage)
+    checks = run_checks(lambda: _describe_source(context), _run_spark_task, _storage(context))
     print(format_checks(checks))
     sys.exit(0 if all(entry.ok for entry in checks) else 1)
 
@@ -68,14 +83,12 @@ def check(env: str | None) -> None:
 @click.option(
     "--target", type=click.Path(path_type=Path), help="Where to; default data/01_raw/brain-tumor-mri."
 )
+@_errors_for_people
 def download(target: Path | None) -> None:
     """Fetch the public data set through Kaggle's own client and count it."""
-    from brain_mri.download import DownloadError, download_kaggle
+    from brain_mri.download import download_kaggle
 
-    try:
-        print(download_kaggle(target or _project() / "data" / "01_raw" / "brain-tumor-mri"))
-    except DownloadError as error:
-        raise click.ClickException(str(error)) from error
+    print(download_kaggle(target or _project() / "data" / "01_raw" / "brain-tumor-mri"))
 
 
 @cli.command()
@@ -84,15 +97,19 @@ def download(target: Path | None) -> None:
     "--output", type=click.Path(path_type=Path, dir_okay=False), help="Copy the report to this file."
 )
 @click.option("--open/--no-open", "show", default=True, help="Whether to open it in the browser.")
+@_errors_for_people
 def report(env: str | None, output: Path | None, show: bool) -> None:
     """Open the report of the last run, or copy it, from HDFS too."""
     from brain_mri.storage.files import open_filesystem, read_file
 
-    context = _context(env)
-    storage = str(context.config_loader["globals"]["storage"])
-    location = f"{storage if '://' in storage else _project() / storage}/08_reporting/report.html"
-    filesystem, path = open_filesystem(location)
-    if not filesystem.exists(path):
+    storage = _storage(_context(env))
+    location = f"{storage}/08_reporting/report.html"
+    try:
+        filesystem, path = open_filesystem(location)
+        found = filesystem.exists(path)
+    except (OSError, ImportError) as error:  # no Hadoop on this machine, no NameNode at the address
+        raise click.ClickException(f"{location} cannot be reached: {error}") from error
+    if not found:
         raise click.ClickException(f"There is no report at {location}. Make one with `kedro run`.")
     page = Path(path)
     if output or "://" in storage:
@@ -116,6 +133,12 @@ def _context(env: str | None) -> KedroContext:
         return session.load_context()
 
 
+def _storage(context: KedroContext) -> str:
+    """The storage root; a relative one starts from the project, wherever the command is typed."""
+    storage = str(context.config_loader["globals"]["storage"])
+    return storage if "://" in storage else str(_project() / storage)
+
+
 def _describe_source(context: KedroContext) -> str:
     """Which source a run would take, and how it is laid out."""
     from brain_mri.cohort.layout import read_folder_layout
@@ -137,5 +160,6 @@ def _run_spark_task() -> str:
 
     spark = get_session()
     answer = spark.range(3).count()
-    assert answer == 3
+    if answer != 3:
+        raise RuntimeError(f"Spark counted {answer} of 3 rows.")
     return f"Spark {spark.version} on {spark.sparkContext.master} answers"

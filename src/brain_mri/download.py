@@ -64,12 +64,22 @@ class DownloadSummary:
                     )
         return lines
 
+    def __str__(self) -> str:
+        """Say how many files lie where, and whether these are the expected ones."""
+        if not self.differences:
+            return f"{self.total:,} scans in {self.folder}, in every class as many as expected."
+        lines = "\n  ".join(self.differences)
+        return (
+            f"{self.total:,} scans in {self.folder}. The counts differ from those of the version that this "
+            f"project was measured on:\n  {lines}"
+        )
+
 
 def download_kaggle(target: Path) -> DownloadSummary:
     """Fetch the dataset into `target`, which appears only when it is complete.
 
-    Other counts than the expected ones are no error, since the authors may publish a new version: a warning
-    in the log shows both.
+    Other counts than the expected ones are no error, since the authors may publish a new version: the summary
+    shows both.
 
     Args:
         target: folder to make, for example `data/01_raw/brain-tumor-mri`.
@@ -104,12 +114,6 @@ def download_kaggle(target: Path) -> DownloadSummary:
         folder.rename(target)
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
-    logger.info("Downloaded %s scans into %s", f"{summary.total:,}", target)
-    if summary.differences:
-        logger.warning(
-            "The counts differ from those of the version that this project was measured on:\n  %s",
-            "\n  ".join(summary.differences),
-        )
     return summary
 
 

@@ -10,6 +10,7 @@ from kedro.framework.hooks import hook_impl
 
 from brain_mri.parameters import RunParameters, check_parameters
 from brain_mri.spark import session
+from brain_mri.storage.files import sweep
 from brain_mri.storage.lock import RunLock
 from brain_mri.storage.provenance import Provenance, expected_fingerprints
 
@@ -52,19 +53,25 @@ class ProjectHooks:
     ) -> None:
         """Say what will be done, lock the storage root, and stop before anything stale is built upon."""
         run = RunParameters.model_validate(self._parameters.get("run", {}))
-        names = {node.name for node in pipeline.nodes}
-        if "list_scans" in names:
+        values: dict[str, object] = {
+            f"params:{section}": value for section, value in self._parameters.items() if section != "run"
+        }
+        if "raw" in pipeline.inputs():
+            from brain_mri.datasets.source import survey_source
             from brain_mri.plan import describe_run
 
-            raw, trains = catalog.load("raw"), "train_network" in names
-            logger.info("%s", describe_run(raw, self._parameters, self._storage, trains=trains))
+            survey = survey_source(catalog.load("raw"), self._parameters["ingestion"].get("source"))
+            values["raw"] = survey.identity
+            trains = "train_network" in {node.name for node in pipeline.nodes}
+            logger.info("%s", describe_run(survey, self._parameters, self._storage, trains=trains))
         self._lock = RunLock(self._storage)
         self._lock.acquire(break_lock=run.break_lock)
         try:
+            swept = sweep(self._storage)
+            if swept:
+                logger.info("Removed %d leftovers of runs that were broken off.", swept)
             self._provenance = Provenance(self._storage)
-            self._expected = expected_fingerprints(
-                pipeline.nodes, self._known_values(pipeline, catalog), self._provenance
-            )
+            self._expected = expected_fingerprints(pipeline.nodes, values, self._provenance)
             if run_params.get("only_missing_outputs"):
                 self._refuse_stale(pipeline, catalog, allowed=run.allow_stale)
         except BaseException:
@@ -93,17 +100,6 @@ class ProjectHooks:
             self._lock.release()
         self._lock = self._provenance = None
         self._expected = {}
-
-    def _known_values(self, pipeline: Pipeline, catalog: DataCatalog) -> dict[str, object]:
-        """Parameters by input name, and the identity of the source."""
-        values: dict[str, object] = {
-            f"params:{section}": value for section, value in self._parameters.items() if section != "run"
-        }
-        if "raw" in pipeline.inputs():
-            from brain_mri.datasets.source import source_identity
-
-            values["raw"] = source_identity(catalog.load("raw"), self._parameters["ingestion"].get("source"))
-        return values
 
     def _refuse_stale(self, pipeline: Pipeline, catalog: DataCatalog, *, allowed: bool) -> None:
         """Name the outputs that exist and were made otherwise.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
+import os
+import subprocess
+from itertools import takewhile
 from typing import Any
 
-from brain_mri.datasets.source import RawFolder, list_files, read_table
+from brain_mri.datasets.source import Survey
 from brain_mri.models.estimate import estimate_minutes, processor_cores
 from brain_mri.pipelines.ingestion.parameters import IngestionParameters
 from brain_mri.pipelines.preprocessing.parameters import PreprocessingParameters
@@ -19,11 +21,11 @@ _USUAL_BYTES = 15_000
 _START_MINUTES = 0.7  # Spark, TensorFlow, figures
 
 
-def describe_run(raw: RawFolder, parameters: dict[str, Any], storage: str, *, trains: bool) -> str:
+def describe_run(survey: Survey, parameters: dict[str, Any], storage: str, *, trains: bool) -> str:
     """Say source, backbone, device, minutes and disk of a whole run.
 
     Args:
-        raw: Where data may lie.
+        survey: What will be read.
         parameters: All sections by name.
         storage: Where results go.
         trains: Whether the run goes on to training, or ends before it.
@@ -31,33 +33,52 @@ def describe_run(raw: RawFolder, parameters: dict[str, Any], storage: str, *, tr
     Returns:
         One line for the log.
 
-    Raises:
-        SourceError: The source that was asked for is not there.
+    Example:
+        >>> describe_run(survey_source(raw, None), parameters, "data", trains=True)
+        ... # doctest: +SKIP
+        'About to train compact (recipe baseline) on 2000 synthetic phantoms in …; device: 2 CPU cores; …'
     """
     ingestion = IngestionParameters.model_validate(parameters["ingestion"])
     image_size = PreprocessingParameters.model_validate(parameters["preprocessing"]).image_size
-    source = raw.choose(ingestion.source)
-    if source.kind == "phantom" and ingestion.source is None:
-        files, size = ingestion.phantom.images, ingestion.phantom.images * _USUAL_BYTES
-    elif source.kind == "table":
-        files = len(read_table(source)[0])
-        size = files * _USUAL_BYTES
-    else:
-        listed = list_files(source)
-        files, size = len(listed), int(listed["bytes"].sum())
-    cores = processor_cores()
+    source = survey.source
+    files = survey.files or ingestion.phantom.images
+    size = survey.bytes or files * _USUAL_BYTES
+    cores, gpus = processor_cores(), count_gpus() if trains else 0
     minutes = _START_MINUTES + files / cores / 60 * (1 / _INGESTED + 1 / _PREPARED)
     what = "ingest"
     if trains:
-        training = TrainingParameters.model_validate(parameters["training"])
+        # The weights change nothing here, and training itself warns of a random start.
+        training = TrainingParameters.model_validate({**parameters["training"], "weights": "auto"})
         recipe = choose_recipe(training, source.kind, image_size, ingestion.class_set().names)
         rows = round(files * ingestion.split_ratios.train), round(files * ingestion.split_ratios.validation)
         minutes += estimate_minutes(recipe, *rows, cores)
         what = f"train {recipe.backbone} (recipe {recipe.name}) on"
-    kind = "synthetic phantoms" if source.kind == "phantom" else "scans"
-    device = "a GPU if TensorFlow can use it" if shutil.which("nvidia-smi") else f"{cores} CPU cores"
+    scans = _counted(files, "synthetic phantom" if source.kind == "phantom" else "scan")
+    device = _counted(gpus, "GPU") if gpus else _counted(cores, "CPU core")
+    about = "at most about" if gpus else "about"  # the rates are those of processor cores
     disk = (size + files * image_size**2) / 1e9
     return (
-        f"About to {what} {files} {kind} in {source.url}, because {source.why}; device: {device}; "
-        f"about {max(minutes, 1):.0f} minutes and {disk:.1f} GB under {storage}."
+        f"About to {what} {scans} in {source.url}, because {source.why}; device: {device}; "
+        f"{about} {max(minutes, 1):.0f} minutes and {disk:.1f} GB under {storage}."
     )
+
+
+def count_gpus() -> int:
+    """Count NVIDIA's GPUs that this process may use, without starting TensorFlow: 0 where none answer."""
+    try:
+        listed = subprocess.run(
+            ["nvidia-smi", "-L"],  # noqa: S607 - its folder differs between systems
+            capture_output=True, text=True, timeout=5, check=True,
+        ).stdout  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return 0
+    present = sum(line.startswith("GPU ") for line in listed.splitlines())
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if allowed is None:
+        return present
+    names = (name.strip() for name in allowed.split(","))
+    return min(present, len(list(takewhile(lambda name: name and not name.startswith("-"), names))))
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -96,13 +95,13 @@ some_rows = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(some_rows)
 def test_groups_equal_brute_force(rows: Rows) -> None:
     np.testing.assert_array_equal(grouped(rows), brute_force(rows))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(some_rows, st.randoms(use_true_random=False))
 def test_row_order_only_renames_groups(rows: Rows, random) -> None:
     order = random.sample(range(len(rows)), len(rows))
@@ -181,16 +180,25 @@ def test_conflicting_groups_are_those_with_two_labels() -> None:
     assert conflicting_groups(["a", "b", "b", "b", "a", "c"], [0, 1, 0, 1, -1, -1]).tolist() == [0]
 
 
-def test_thousands_of_equal_hashes_stay_quick() -> None:
+def test_thousands_of_hashes_with_a_band_in_common_are_not_all_compared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Black borders give thousands of scans one band value; comparing pixels of all pairs takes minutes."""
+    compared = []
+
+    def count(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        compared.extend(first[:, 0])
+        return thumbnail_correlation(first, second)
+
+    monkeypatch.setattr("brain_mri.cohort.groups.thumbnail_correlation", count)
     rows = 4_000
     generator = np.random.default_rng(5)
     bits = generator.integers(0, 2**42, rows, dtype=np.uint64) << np.uint64(21)  # the lowest band is always 0
+    bits[1] = bits[0] ^ np.uint64(1 << 30)  # one pair that is worth a look
     looks = [generator.bytes(THUMBNAIL_BYTES) for _ in range(rows)]
-    start = time.perf_counter()
     groups = duplicate_groups([str(row) for row in range(rows)], [f"{value:016x}" for value in bits], looks)
     assert groups.tolist() == list(range(rows))
-    assert time.perf_counter() - start < 20
+    assert len(compared) == 1
 
 
 @pytest.mark.realdata

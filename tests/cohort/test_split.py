@@ -30,7 +30,7 @@ some_ratios = st.tuples(*[st.integers(1, 20)] * 3).map(
 seeds = st.integers(0, 2**32)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(cohorts, some_ratios, seeds)
 def test_no_group_straddles_and_shares_are_kept(data: Cohort, ratios: tuple[float, ...], seed: int) -> None:
     labels, groups, keys = data
@@ -46,7 +46,7 @@ def test_no_group_straddles_and_shares_are_kept(data: Cohort, ratios: tuple[floa
             assert abs(counts[split] - ratio * len(members)) <= 2 * largest
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(cohorts, seeds, st.randoms(use_true_random=False))
 def test_order_of_rows_and_group_numbers_do_not_matter(data: Cohort, seed: int, random) -> None:
     labels, groups, keys = data
@@ -107,7 +107,7 @@ def test_cohorts_that_cannot_be_split_are_refused(labels: list[str], groups: lis
         assign_splits(labels, groups, [str(row) for row in range(len(labels))], seed=0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(cohorts, seeds, st.data())
 def test_official_test_half_stays_and_training_loses_what_it_shares(
     data: Cohort, seed: int, draw: st.DataObject

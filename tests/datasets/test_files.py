@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 from pathlib import Path
 
+import fsspec
+import numpy as np
 import pandas as pd
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from kedro.io import DatasetError
 from matplotlib.figure import Figure
 
@@ -76,3 +80,42 @@ def test_previews_are_what_kedro_viz_draws(tmp_path: Path) -> None:
     document = JsonDataset(filepath=str(tmp_path / "d.json"))
     document.save({"a": 1})
     assert json.loads(document.preview()) == {"a": 1}
+
+
+def test_a_preview_of_a_table_reads_its_start(tmp_path: Path) -> None:
+    read: list[int] = []
+
+    class CountedFile(io.FileIO):
+        def readinto(self, buffer):  # type: ignore[no-untyped-def]
+            read.append(super().readinto(buffer) or 0)
+            return read[-1]
+
+        def read(self, size=-1):  # type: ignore[no-untyped-def]
+            content = super().read(size)
+            read.append(len(content))
+            return content
+
+    class CountedDisk(LocalFileSystem):
+        protocol = "counted"
+
+        def open(self, path, mode="rb", **arguments):  # type: ignore[no-untyped-def]
+            return CountedFile(self._strip_protocol(path)) if mode == "rb" else super().open(path, mode)
+
+        @classmethod
+        def _strip_protocol(cls, path):  # type: ignore[no-untyped-def]
+            return super()._strip_protocol(str(path).removeprefix("counted://"))
+
+    fsspec.register_implementation("counted", CountedDisk, clobber=True)
+    random = np.random.default_rng(1)
+    table = pd.DataFrame({"path": range(10_000), "thumbnail": [random.bytes(1_000) for _ in range(10_000)]})
+    dataset = TableDataset(filepath=f"counted://{tmp_path}/t.parquet")
+    dataset.save(table)
+    read.clear()
+    assert [row[0] for row in dataset.preview(nrows=3)["data"]] == [0, 1, 2]
+    assert 0 < sum(read) < (tmp_path / "t.parquet").stat().st_size / 4
+
+
+def test_a_table_without_rows_has_a_preview(tmp_path: Path) -> None:
+    dataset = TableDataset(filepath=str(tmp_path / "t.parquet"))
+    dataset.save(_table().head(0))
+    assert dataset.preview() == {"index": [], "columns": ["path", "content", "width"], "data": []}

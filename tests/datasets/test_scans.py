@@ -8,12 +8,19 @@ from typing import Any
 import cv2
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from kedro.io import DatasetError
 
-from brain_mri.datasets.scans import PackedScansDataset, Packing, plan_blocks
+from brain_mri.datasets.packing import Block, Packing, plan_blocks
+from brain_mri.datasets.scans import PackedScansDataset, SparkScansDataset
+from brain_mri.datasets.shards import ShardSet, model_input_schema
 from brain_mri.datasets.source import Source, list_files
+from brain_mri.datasets.spark_shards import SparkShardsDataset
+from brain_mri.imaging.prepare import PrepareOptions
+from brain_mri.spark.batches import prepared_scans
 from brain_mri.spark.launchers import ProcessLauncher, SparkLauncher
 
 
@@ -45,9 +52,7 @@ def _pack(source: Path, target: Path, blocks: int = 1) -> PackedScansDataset:
     return dataset
 
 
-def _cut(files: pd.DataFrame, blocks: int):  # type: ignore[no-untyped-def]
-    from brain_mri.datasets.scans import Block
-
+def _cut(files: pd.DataFrame, blocks: int) -> tuple[Block, ...]:
     rows = list(zip(files["path"], files["url"], strict=True))
     return tuple(Block(number, tuple(rows[number::blocks])) for number in range(blocks))
 
@@ -97,19 +102,30 @@ def test_a_packing_that_breaks_off_leaves_nothing_that_looks_complete(source: Pa
         dataset.load()
 
 
-def test_the_plan_depends_on_the_files_alone_and_keeps_sizes_together() -> None:
-    sizes = [10, 20, 20, 20, 30, 40, 50, 60, 70] * 40
-    files = pd.DataFrame({"path": [f"{n:04d}" for n in range(len(sizes))], "url": "u", "bytes": sizes})
-    plan = plan_blocks(files, block_bytes=2_000)
-    shuffled = plan_blocks(files.sample(frac=1, random_state=1), block_bytes=2_000)
-    assert plan == shuffled
-    assert sorted(path for block in plan for path, _ in block.files) == files["path"].tolist()
-    small = {path for path, size in zip(files["path"], sizes, strict=True) if size == 10}
-    assert sum(1 for block in plan if small & {path for path, _ in block.files}) == 1
+def test_the_previews_need_no_spark_and_are_one(source: Path, tmp_path: Path) -> None:
+    dataset = _pack(source, tmp_path, blocks=3)
+    preview = SparkScansDataset(filepath=str(tmp_path / "scans.parquet")).preview()
+    assert preview == dataset.preview()
+    assert len(preview) > 100
 
 
-def test_the_preview_needs_no_spark(source: Path, tmp_path: Path) -> None:
-    assert len(_pack(source, tmp_path).preview()) > 100
+@pytest.mark.parametrize(("blocks", "count", "found"), [(1, 16, 12), (3, 16, 12), (3, 5, 5), (7, 3, 3)])
+def test_thumbnails_come_from_all_over_the_set(
+    source: Path, tmp_path: Path, blocks: int, count: int, found: int
+) -> None:
+    packed = _pack(source, tmp_path, blocks).load()
+    thumbnails = packed.thumbnails(count)
+    assert len(thumbnails) == found
+    assert set(thumbnails) <= set(packed.inspections()["thumbnail"])
+
+
+def test_options_of_the_filesystem_reach_the_tasks(
+    source: Path, tmp_path: Path, keyed_disk: dict[str, str]
+) -> None:
+    files = list_files(Source("folder", str(source), "test"))
+    dataset = PackedScansDataset(filepath=f"keyed://{tmp_path}/scans.parquet", credentials=keyed_disk)
+    dataset.save(Packing(plan_blocks(files), ProcessLauncher(workers=1)))
+    assert len(dataset.load().inspections()) == len(files)
 
 
 @pytest.mark.spark
@@ -123,3 +139,41 @@ def test_spark_executors_pack_the_same_as_processes(source: Path, tmp_path: Path
         stored[name] = (table.sort_by("scan_id"), dataset.load().inspections())
     assert stored["spark"][0].equals(stored["process"][0])
     pd.testing.assert_frame_equal(stored["spark"][1], stored["process"][1])
+
+
+@pytest.mark.spark
+def test_spark_reads_and_writes_below_a_root_that_looks_like_a_pattern(
+    source: Path, tmp_path: Path, spark: Any
+) -> None:
+    from pyspark.sql.functions import lit
+
+    root = tmp_path / "a [1] {b} *"
+    _pack(source, root)
+    frame = SparkScansDataset(filepath=str(root / "scans.parquet")).load()
+    assert frame.count() == 10
+    dataset = SparkShardsDataset(filepath=str(root / "model_inputs.parquet"))
+    schema = model_input_schema(32, ("glioma",))
+    dataset.save(prepared_scans(frame.withColumn("label", lit(0)), PrepareOptions(image_size=32), schema))
+    assert dataset.load().count() == 10
+    assert ShardSet(str(root / "model_inputs.parquet")).stored_rows() == 10
+
+
+@pytest.mark.spark
+def test_the_settings_bound_the_bytes_of_a_batch(spark: Any) -> None:
+    [name] = [name for name in _spark_settings("local") if name.endswith("maxBytesPerBatch")]
+    assert _spark_settings("cluster")[name] == _spark_settings("local")[name] == "32m"
+
+    def sizes(batches):  # type: ignore[no-untyped-def]
+        yield from (pa.RecordBatch.from_pydict({"rows": [len(batch)]}) for batch in batches)
+
+    spark.conf.set(name, "1k")
+    try:
+        frame = spark.range(0, 1_000, 1, 1).mapInArrow(sizes, "rows long")
+        assert max(row.rows for row in frame.collect()) < 200, "the property must be one that Spark knows"
+    finally:
+        spark.conf.unset(name)
+
+
+def _spark_settings(environment: str) -> dict[str, str]:
+    path = Path(__file__).parents[2] / "conf" / environment / "spark.yml"
+    return dict(yaml.safe_load(path.read_text().replace("${", "")))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from kedro.io import DatasetError
 
@@ -26,7 +27,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     Pixel values tell the scan.
     """
-    monkeypatch.setattr("brain_mri.datasets.spark_shards.ROW_GROUP_BYTES", 1)
+    monkeypatch.setattr("brain_mri.datasets.parts.ROW_GROUP_BYTES", 1)
     schema = model_input_schema(SIZE, CLASSES)
     target = tmp_path / "model_inputs_train.parquet"
     target.mkdir()
@@ -114,3 +115,42 @@ def test_tensorflow_sees_the_same_scans(folder: Path) -> None:
     assert sorted(np.concatenate(pixels)[:, 0, 0, 0]) == list(range(10))
     assert (np.concatenate(pixels)[:, 0, 0, 0] % 2 == np.concatenate(labels)).all()
     assert len(set(np.concatenate(numbers))) == 10
+
+
+def test_row_groups_are_known_without_opening_a_part(folder: Path) -> None:
+    handle = ShardSet(str(folder))
+    part = str(folder / "part-00000.parquet")
+    assert handle.stored_rows() == 10
+    Path(part).unlink()
+    assert handle.row_groups() == [(part, 0, 4), (part, 1, 4), (part, 2, 2)]
+
+
+def test_an_attempt_that_fails_leaves_nothing_to_publish(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("brain_mri.datasets.parts.ROW_GROUP_BYTES", 1)
+    schema = model_input_schema(SIZE, CLASSES)
+    batch = pa.RecordBatch.from_arrays(
+        [pa.array(["0"]), pa.array([0]), pa.array([bytes(SIZE**2)], pa.binary())], schema=schema
+    )
+    seen: list[str] = []
+
+    def batches():  # type: ignore[no-untyped-def]
+        yield batch
+        seen.extend(path.name for path in tmp_path.iterdir())
+        raise OSError("the executor lost its disk")
+
+    with pytest.raises(OSError, match="lost its disk"):
+        list(write_part(batches(), lambda rows: rows, schema, str(tmp_path)))
+    assert len(seen) == 1, "the fault must come after the part was begun"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_task_without_rows_and_with_options_writes_its_part(
+    keyed_disk: dict[str, str], tmp_path: Path
+) -> None:
+    schema = model_input_schema(SIZE, CLASSES)
+    [result] = write_part(iter(()), lambda rows: rows, schema, f"keyed://{tmp_path}", keyed_disk)
+    record = json.loads(result["record"][0].as_py())
+    assert (record["rows"], record["row_groups"]) == (0, [])
+    assert pq.read_table(tmp_path / record["name"]).schema.names == schema.names

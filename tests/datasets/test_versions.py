@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,24 @@ def test_a_damaged_file_is_refused_with_its_name(tmp_path: Path) -> None:
         handle.read("graph.onnx")
     with pytest.raises(DatasetError, match=r"has no file 'x'; it has graph\.onnx"):
         handle.read("x")
+
+
+def test_a_storage_root_may_hold_what_looks_like_a_pattern(tmp_path: Path) -> None:
+    root = tmp_path / "a [1] b*"
+    _dataset(root, save="v1").save({"recipe.json": b"{}"})
+    assert _dataset(root).load().read("recipe.json") == b"{}"
+    assert _dataset(root).list_versions(full_path=False) == ["v1"]
+
+
+def test_what_a_kill_left_behind_is_no_version(tmp_path: Path) -> None:
+    _dataset(tmp_path, save="v1").save({"recipe.json": b"{}"})
+    shutil.copytree(tmp_path / "classifier" / "v1", tmp_path / "classifier" / ".v2.0123456789ab.tmp")
+    assert _dataset(tmp_path).list_versions(full_path=False) == ["v1"]
+
+
+def test_options_of_the_filesystem_travel_with_the_handle(keyed_disk: dict[str, str], tmp_path: Path) -> None:
+    arguments = {"filepath": f"keyed://{tmp_path}/classifier", "credentials": keyed_disk}
+    VersionedFolderDataset(**arguments, version=Version(None, "v1")).save({"recipe.json": b"{}"})
+    handle = pickle.loads(pickle.dumps(VersionedFolderDataset(**arguments).load()))
+    assert handle.read("recipe.json") == b"{}"
+    assert "secret" not in repr(handle)

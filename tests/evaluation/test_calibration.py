@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 from brain_mri.evaluation.calibration import (
-    TEMPERATURE_RANGE,
     abstention_threshold,
     apply_temperature,
     brier_score,
@@ -55,8 +54,26 @@ def test_probabilities_of_exactly_zero_are_no_trouble() -> None:
     assert np.isfinite(apply_temperature(certain, 2.0)).all()
 
 
-def test_fitting_on_faultless_predictions_stays_in_range() -> None:
-    assert fit_temperature([[0.9, 0.1], [0.2, 0.8]], [0, 1]) == pytest.approx(TEMPERATURE_RANGE[0], rel=0.01)
+@pytest.mark.parametrize("confidence", [0.6, 0.98, 1.0])
+def test_faultless_answers_are_believed_as_far_as_their_number_shows(confidence: float) -> None:
+    labels = np.arange(400) % 4
+    probabilities = np.full((400, 4), (1 - confidence) / 3)
+    probabilities[np.arange(400), labels] = confidence
+    calibrated = apply_temperature(probabilities, fit_temperature(probabilities, labels))
+    assert calibrated.max() == pytest.approx(401 / 402, rel=1e-4)
+
+
+def test_one_unsure_answer_does_not_make_the_others_certain() -> None:
+    """By mean confidence there would be room; by likelihood alone the temperature would fall to 0.05."""
+    probabilities = np.full((400, 2), [0.95, 0.05])
+    probabilities[0] = [0.5001, 0.4999]
+    calibrated = apply_temperature(probabilities, fit_temperature(probabilities, [0] * 400))
+    assert 0.99 < calibrated.max() < 401 / 402 + 1e-4
+
+
+def test_few_faultless_answers_do_not_sharpen() -> None:
+    probabilities, _ = draw_calibrated(seed=4, scans=12)
+    assert fit_temperature(probabilities, probabilities.argmax(axis=1)) > 0.5
 
 
 def test_calibration_error_by_hand() -> None:
@@ -92,6 +109,12 @@ def test_abstaining_does_its_best_where_the_target_is_out_of_reach() -> None:
     confidence = np.array([0.9, 0.8, 0.7])
     probabilities = np.column_stack([confidence, 1 - confidence])
     assert abstention_threshold(probabilities, [1, 0, 1], 0.99) == pytest.approx(0.8)
+
+
+def test_equal_confidences_are_answered_or_refused_together() -> None:
+    probabilities = [[0.9, 0.1], [0.8, 0.2], [0.8, 0.2], [0.6, 0.4]]
+    assert abstention_threshold(probabilities, [0, 0, 1, 1], 0.9) == 0.9
+    assert abstention_threshold(probabilities, [0, 0, 1, 1], 0.6) == 0.8
 
 
 def test_out_of_distribution_threshold_lets_all_but_the_quantile_pass() -> None:

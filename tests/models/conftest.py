@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from brain_mri.datasets import CheckpointStore
 from brain_mri.models.recipe import Recipe, make_recipe
-from brain_mri.models.shards import ArrayShards
+from tests.array_shards import ArrayShards
 
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 
@@ -38,3 +41,8 @@ def recipe() -> Recipe:
         "baseline", backbone="compact", weights=None, image_size=64, classes=CLASSES, seed=7, epochs=2
     )
     return compact.model_copy(update={"early_stopping_patience": 5, "plateau_patience": 3})
+
+
+@pytest.fixture
+def checkpoints(tmp_path: Path) -> CheckpointStore:
+    return CheckpointStore(str(tmp_path / "checkpoints"))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from brain_mri.models.estimate import estimate_minutes, processor_cores
+from brain_mri.models.estimate import estimate_minutes
 from brain_mri.models.recipe import make_recipe
 
 
@@ -15,7 +15,3 @@ def test_the_estimate_follows_rows_cores_and_epochs() -> None:
     assert estimate_minutes(recipe, 8200, 1600, cores=4) == pytest.approx(minutes)
     one = recipe.model_copy(update={"stages": recipe.stages[:1]})
     assert estimate_minutes(one, 4100, 800, cores=2) < minutes / 2
-
-
-def test_there_is_a_core() -> None:
-    assert processor_cores() >= 1

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
+from sklearn.utils.class_weight import compute_class_weight
 
 from brain_mri.models.progress import (
     EpochRecord,
@@ -64,7 +66,11 @@ def test_class_weights_make_classes_count_alike() -> None:
     counts = {0: 30, 1: 10, 2: 60}
     weights = class_weights(counts, 3)
     assert [weights[label] * count for label, count in counts.items()] == pytest.approx([100 / 3] * 3)
-    assert class_weights({0: 4}, 2) == [0.5, 0.0]
+
+
+def test_class_weights_are_those_of_scikit_learn() -> None:
+    expected = compute_class_weight("balanced", classes=np.array([0, 2]), y=np.repeat([0, 2], [7, 3]))
+    assert class_weights({0: 7, 2: 3}, 3) == pytest.approx([expected[0], 0.0, expected[1]])
 
 
 def test_chance_level_is_warned_about() -> None:

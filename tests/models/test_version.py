@@ -5,8 +5,8 @@ import pytest
 
 from brain_mri.models.network import build_network
 from brain_mri.models.recipe import Recipe
-from brain_mri.models.shards import ArrayShards
 from brain_mri.models.version import Calibration, TrainedClassifier
+from tests.array_shards import ArrayShards
 
 
 @pytest.mark.tensorflow

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from brain_mri.report.page import build_page, decimal, duration, percent, repeat_command
+from brain_mri.report.page import build_page, decimal, duration, percent
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -76,6 +76,14 @@ def parts(
             "files": 737,
             "fingerprint": "f00dcafe",
         },
+        "parameters": {
+            "source": None,
+            "classes": None,
+            "test_split": "grouped",
+            "seed": 4711,
+            "limits": {"min_side": 40},
+            "phantom": {"images": 2000, "seed": 20},
+        },
         "test_split": "grouped",
         "ratios": {"train": 0.72, "validation": 0.14, "test": 0.14},
         "seed": 4711,
@@ -92,11 +100,13 @@ def parts(
         "parameters": 2_620_356,
         "image_size": 224,
         "seed": 815,
+        "training_parameters": {"backbone": "auto", "weights": "auto", "epochs": 3, "seed": 815},
         "versions": {"python": "3.11.9", "tensorflow": "2.21.0"},
     }
     return {
         **results,
         "split_metadata": split,
+        "preprocessing_stats": {"parameters": {"image_size": 160, "clahe": True}},
         "exploration": exploration,
         "training_history": training_history,
         "model_metadata": model,
@@ -190,13 +200,14 @@ def test_sections_of_other_pipelines_are_shown(parts: dict[str, Any]) -> None:
     assert reader.tags.count("img") == len(FIGURES) + 1
 
 
-def test_the_command_repeats_the_run(parts: dict[str, Any]) -> None:
-    command = repeat_command(parts["split_metadata"], parts["model_metadata"])
-    assert command == (
-        "kedro run --params='ingestion.source=/scans/of mine,ingestion.test_split=grouped,"
-        "ingestion.seed=4711,training.backbone=mobilenetv2,training.recipe=baseline,training.seed=815,training.weights=imagenet'"
-    )
-    assert command in Reader(build_page(**parts)).text
+def test_the_page_shows_the_command_and_what_it_cannot_carry(parts: dict[str, Any]) -> None:
+    text = Reader(build_page(**parts)).text
+    assert "ingestion.source=/scans/of mine,ingestion.classes=null," in text
+    assert "conf/local/parameters.yml" not in text
+    parts["split_metadata"]["parameters"]["classes"] = ["normal", "tumour"]
+    text = Reader(build_page(**parts)).text
+    assert "ingestion.classes" not in text
+    assert "conf/local/parameters.yml first: ingestion: classes: - normal - tumour" in text
 
 
 def test_numbers_are_written_for_people() -> None:

@@ -24,6 +24,10 @@ _DISPLAY_NAMES = {
 }
 
 
+class ClassSetError(ValueError):
+    """The classes of a run contradict each other, or a name is none of them."""
+
+
 def fold_name(name: str) -> str:
     """Reduce a name to what counts in comparisons: no case, blanks, `_` or `-`.
 
@@ -44,7 +48,7 @@ class ClassSet:
         aliases: Further spellings, one tuple for each name in the same order; empty for none.
 
     Raises:
-        ValueError: Fewer than two names, an empty one, or a spelling that two classes claim.
+        ClassSetError: Fewer than two names, an empty one, or a spelling that two classes claim.
 
     Example:
         >>> DEFAULT_CLASSES.resolve("Glioma_Tumour"), DEFAULT_CLASSES.index("notumor")
@@ -56,12 +60,12 @@ class ClassSet:
 
     def __post_init__(self) -> None:
         if len(self.names) < 2:
-            raise ValueError(
+            raise ClassSetError(
                 f"A class set needs at least two classes, got {len(self.names)}: {list(self.names)}. "
                 "List every class in ingestion.classes."
             )
         if self.aliases and len(self.aliases) != len(self.names):
-            raise ValueError(
+            raise ClassSetError(
                 f"Expected aliases for {len(self.names)} classes, got {len(self.aliases)}. "
                 "Give one tuple of aliases for each class, empty where there are none."
             )
@@ -85,7 +89,7 @@ class ClassSet:
                     for name, aliases in entry.items()
                 )
             else:
-                raise ValueError(  # noqa: TRY004 - a wrong setting, reported like all others
+                raise ClassSetError(
                     f"An entry of ingestion.classes is a name or a mapping of a name to its aliases, "
                     f"got {entry!r}. Example: [normal, {{tumour: [tumor, yes]}}]."
                 )
@@ -99,10 +103,10 @@ class ClassSet:
             for position, spelling in enumerate((name, *aliases)):
                 key = fold_name(spelling)
                 if not key:
-                    raise ValueError(f"Class names and aliases must not be empty, got {spelling!r}.")
+                    raise ClassSetError(f"Class names and aliases must not be empty, got {spelling!r}.")
                 other = spellings.setdefault(key, name)
                 if other != name or (position == 0 and self.names.count(name) > 1):
-                    raise ValueError(
+                    raise ClassSetError(
                         f"{spelling!r} stands for two classes, {other!r} and {name!r} (case, blanks, '_' and "
                         "'-' do not count). Give every class its own names in ingestion.classes."
                     )
@@ -124,13 +128,13 @@ class ClassSet:
         """Index of a class in model outputs, by its name or an alias.
 
         Raises:
-            ValueError: The name is of no class; the message names the nearest.
+            ClassSetError: The name is of no class; the message names the nearest.
         """
         resolved = self.resolve(name)
         if resolved is None:
             nearest = self.nearest(name)
             hint = f" Did you mean {nearest!r}?" if nearest else ""
-            raise ValueError(f"{name!r} is none of the classes {', '.join(self.names)}.{hint}")
+            raise ClassSetError(f"{name!r} is none of the classes {', '.join(self.names)}.{hint}")
         return self.names.index(resolved)
 
     def display(self, name: str) -> str:

@@ -16,6 +16,10 @@ SPLITS = ("train", "validation", "test")
 DEFAULT_RATIOS = (0.72, 0.14, 0.14)
 
 
+class SplitError(ValueError):
+    """The scans cannot be split as asked; the message says how to mend it."""
+
+
 @dataclass(frozen=True, eq=False)
 class OfficialSplits:
     """Splits that respect an official test half.
@@ -55,7 +59,7 @@ def assign_splits(
         "train", "validation" or "test" per row, object array; every class in every split.
 
     Raises:
-        ValueError: Ratios that are none, a row without group, a group with two labels, or a class of fewer
+        SplitError: Ratios that are none, a row without group, a group with two labels, or a class of fewer
             than three groups.
 
     Example:
@@ -93,14 +97,14 @@ def assign_official_splits(
         seed: Another seed, another draw.
 
     Raises:
-        ValueError: As `assign_splits`; no official test rows; a class that ends up missing from a split.
+        SplitError: As `assign_splits`; no official test rows; a class that ends up missing from a split.
     """
     check_ratios(ratios)
     rows = _rows(labels, groups, keys)
     rows["official"] = _same_length([value or "train" for value in official], len(rows), "official split")
     unknown = sorted(set(rows["official"]) - set(SPLITS))
     if unknown:
-        raise ValueError(f"Expected official splits {', '.join(SPLITS)} or None, got {unknown}.")
+        raise SplitError(f"Expected official splits {', '.join(SPLITS)} or None, got {unknown}.")
     _require_all_classes(rows, rows["official"], ("test",))
 
     splits = rows["official"].to_numpy(dtype=object, copy=True)
@@ -119,10 +123,10 @@ def check_ratios(ratios: Sequence[float]) -> None:
     """Refuse ratios that are not three positive numbers with sum 1.
 
     Raises:
-        ValueError: Naming what was given.
+        SplitError: Naming what was given.
     """
     if len(ratios) != 3 or not all(ratio > 0 for ratio in ratios) or abs(sum(ratios) - 1) > 1e-6:
-        raise ValueError(
+        raise SplitError(
             "Split ratios must be three positive numbers (train, validation, test) with sum 1, "
             f"got {list(ratios)}. The default is {list(DEFAULT_RATIOS)}."
         )
@@ -130,7 +134,7 @@ def check_ratios(ratios: Sequence[float]) -> None:
 
 def _same_length(column: list[str], length: int, name: str) -> list[str]:
     if len(column) != length:
-        raise ValueError(f"Expected a {name} for each of {length} rows, got {len(column)}.")
+        raise SplitError(f"Expected a {name} for each of {length} rows, got {len(column)}.")
     return column
 
 
@@ -145,14 +149,14 @@ def _rows(labels: Iterable[str], groups: npt.ArrayLike, keys: Iterable[str]) -> 
         }
     )
     if len(rows) == 0:
-        raise ValueError("There are no rows to split. Expected at least three groups of scans in each class.")
+        raise SplitError("There are no rows to split. Expected at least three groups of scans in each class.")
     ungrouped = int((rows["group"] < 0).sum())
     if ungrouped:
-        raise ValueError(f"{ungrouped} rows have no duplicate group. Split only rows that were accepted.")
+        raise SplitError(f"{ungrouped} rows have no duplicate group. Split only rows that were accepted.")
     mixed = conflicting_groups(label, rows["group"])
     if len(mixed):
         example = sorted(set(rows.loc[rows["group"] == mixed[0], "label"]))
-        raise ValueError(
+        raise SplitError(
             f"{len(mixed)} groups hold more than one label, for instance group {mixed[0]} with "
             f"{', '.join(example)}. Quarantine such groups before splitting."
         )
@@ -170,7 +174,7 @@ def _distribute(
     split_of_group: dict[int, str] = {}
     for label, members in table.groupby("label", sort=True):
         if len(members) < len(splits):
-            raise ValueError(
+            raise SplitError(
                 f"Class {label!r} has {len(members)} groups of scans ({members['size'].sum()} files); "
                 f"{', '.join(splits)} need one each. Add scans of this class, or leave the class out of the "
                 "source and of ingestion.classes."
@@ -201,7 +205,7 @@ def _require_all_classes(rows: pd.DataFrame, splits: npt.ArrayLike, expected: Se
     for split in expected:
         missing = [name for name in classes if (name, split) not in present]
         if missing:
-            raise ValueError(
+            raise SplitError(
                 f"The official splits leave no {split} scans of: {', '.join(missing)}. Expected every class "
                 "in every split. Set ingestion.test_split back to its default, which draws from all scans."
             )

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from brain_mri.datasets.checkpoints import CheckpointStore, CheckpointStoreDataset
     from brain_mri.datasets.files import FigureDataset, HtmlDataset, JsonDataset, TableDataset
     from brain_mri.datasets.keras_model import KerasModelDataset
     from brain_mri.datasets.scans import PackedScans, PackedScansDataset, SparkScansDataset
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from brain_mri.datasets.versions import FolderVersion, VersionedFolderDataset
 
 __all__ = [
+    "CheckpointStore",
+    "CheckpointStoreDataset",
     "FigureDataset",
     "FolderVersion",
     "HtmlDataset",
@@ -38,6 +41,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "checkpoints": ("CheckpointStore", "CheckpointStoreDataset"),
     "files": ("FigureDataset", "HtmlDataset", "JsonDataset", "TableDataset"),
     "keras_model": ("KerasModelDataset",),
     "scans": ("PackedScans", "PackedScansDataset", "SparkScansDataset"),

@@ -126,7 +126,11 @@ class TableDataset(FileDataset[pd.DataFrame, pd.DataFrame]):
 
     def preview(self, nrows: int = 10) -> TablePreview:
         """The first rows, for Kedro-Viz; binary columns as their length."""
-        table = self.load().head(nrows)
+        filesystem, path = open_filesystem(self._filepath, **self._options)
+        with filesystem.open(path, "rb") as stream:
+            file = pq.ParquetFile(stream, pre_buffer=False, buffer_size=2**16)
+            first = next(file.iter_batches(nrows), None)
+            table = (file.schema_arrow.empty_table() if first is None else first).to_pandas()
         for name in table.columns:
             table[name] = [
                 f"{len(value)} bytes" if isinstance(value, bytes) else value for value in table[name]

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import tempfile
 import zipfile
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kedro_datasets._typing import JSONPreview
 
 from brain_mri.datasets.files import FileDataset
-from brain_mri.storage.files import open_filesystem, read_file
+from brain_mri.storage.files import open_filesystem
 
 if TYPE_CHECKING:
     import keras
@@ -47,8 +46,9 @@ class KerasModelDataset(FileDataset["keras.Model", "keras.Model"]):
 
     def preview(self) -> JSONPreview:
         """Keras version and layers, for Kedro-Viz, read from the archive without TensorFlow."""
-        content = read_file(*open_filesystem(self._filepath, **self._options))
-        with zipfile.ZipFile(BytesIO(content)) as archive:
+        filesystem, path = open_filesystem(self._filepath, **self._options)
+        # Of the archive only its list and these two small members are read, not the weights.
+        with filesystem.open(path, "rb") as stream, zipfile.ZipFile(stream) as archive:
             metadata: dict[str, Any] = json.loads(archive.read("metadata.json"))
             layers = json.loads(archive.read("config.json"))["config"].get("layers", [])
         summary = {

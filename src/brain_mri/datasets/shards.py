@@ -60,7 +60,7 @@ class ShardSet:
     """
 
     url: str
-    options: dict[str, Any] = field(default_factory=dict, hash=False)
+    options: dict[str, Any] = field(default_factory=dict, hash=False, repr=False)
 
     @cached_property
     def summary(self) -> dict[str, Any]:
@@ -97,23 +97,23 @@ class ShardSet:
             counts.update({int(label): count for label, count in record["labels"].items()})
         return dict(counts)
 
-    def paths(self) -> list[str]:
-        """The parts, in order."""
-        _, path = open_filesystem(self.url, **self.options)
-        return [f"{path}/{record['name']}" for record in self.summary["parts"] if record["rows"]]
-
     def row_groups(self) -> list[tuple[str, int, int]]:
-        """Every row group as (part, number within it, rows), in file order."""
-        filesystem, _ = open_filesystem(self.url, **self.options)
-        groups = []
-        for path in self.paths():
-            with filesystem.open(path, "rb") as stream:
-                metadata = pq.ParquetFile(stream).metadata
-            groups += [
-                (path, number, metadata.row_group(number).num_rows)
-                for number in range(metadata.num_row_groups)
-            ]
-        return groups
+        """Every row group as (part, number within it, rows), in file order, from the stats records."""
+        _, path = open_filesystem(self.url, **self.options)
+        return [
+            (f"{path}/{record['name']}", number, rows)
+            for record in self.summary["parts"]
+            for number, rows in enumerate(record["row_groups"])
+        ]
+
+    def stored_rows(self) -> int:
+        """Number of scans by the footers of the parquet files, to check the stats records by."""
+        filesystem, path = open_filesystem(self.url, **self.options)
+        rows = 0
+        for record in self.summary["parts"]:
+            with filesystem.open(f"{path}/{record['name']}", "rb") as stream:
+                rows += pq.ParquetFile(stream).metadata.num_rows
+        return rows
 
     def read(self, groups: list[tuple[str, int, int]]) -> Batch:
         """Read row groups: scan ids (n,), labels int64 (n,), pixels uint8 (n, height, width)."""
@@ -242,10 +242,11 @@ class ShardSetDataset(AbstractDataset[None, Any]):
 
     def preview(self) -> ImagePreview:
         """Sixteen scans in a grid, for Kedro-Viz: read by pyarrow, drawn by Pillow."""
-        _, _, pixels = next(self._shards().batches(16))
-        size = pixels.shape[1]
+        shards = self._shards()
+        _, _, pixels = shards.read(shards.row_groups()[:1])
+        size = shards.image_size
         sheet = np.zeros((2 * size, 8 * size), np.uint8)
-        for number, scan in enumerate(pixels):
+        for number, scan in enumerate(pixels[:16]):
             row, column = divmod(number, 8)
             sheet[row * size : (row + 1) * size, column * size : (column + 1) * size] = scan
         buffer = io.BytesIO()

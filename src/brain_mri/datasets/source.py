@@ -7,16 +7,18 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import pandas as pd
 from fsspec.implementations.local import LocalFileSystem
 from kedro.io import AbstractDataset, DatasetError
 
 from brain_mri.imaging.phantom import MARKER_NAME, write_phantom_folder
-from brain_mri.storage.files import open_filesystem
+from brain_mri.storage.files import local_url, open_filesystem
 
 TABLE_SUFFIXES = (".csv", ".parquet")
+# Only used to tell a scan in the wrong place from a document; what is read is decided by content.
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".pgm")
 ENVIRONMENT_VARIABLE = "BRAIN_MRI_DATA"
 PHANTOM_FOLDER = "phantom"
 
@@ -63,7 +65,7 @@ class RawFolder:
         That is what was asked for, else `BRAIN_MRI_DATA`, else the user's data here, else phantoms.
 
         Raises:
-            SourceError: What was named is not there.
+            SourceError: What was named is not there, or what lies in data/01_raw is not in order.
         """
         for named, why in (
             (asked, "it is given as ingestion.source"),
@@ -73,30 +75,53 @@ class RawFolder:
                 return _existing(named, why)
         own = self._user_data()
         if own is not None:
-            return Source("folder", str(own), "it lies in data/01_raw")
+            return _existing(*own)
         phantom = str(Path(self.path) / PHANTOM_FOLDER)
         return Source(
             "phantom", phantom, f"no ingestion.source, no {ENVIRONMENT_VARIABLE} and nothing in data/01_raw"
         )
 
+    def draws(self, source: Source) -> bool:
+        """Whether the source is the phantom folder that a run draws itself; it may not be there yet."""
+        return source.kind == "phantom" and source.url == str(Path(self.path) / PHANTOM_FOLDER)
+
     def draw_phantoms(self, images: int, seed: int) -> None:
         """Draw the phantom folder, unless it is there as asked for."""
         write_phantom_folder(Path(self.path) / PHANTOM_FOLDER, images=images, seed=seed)
 
-    def _user_data(self) -> Path | None:
-        """The user's folder below this one: this one itself where class folders lie directly in it."""
+    def _user_data(self) -> tuple[str, str] | None:
+        """The user's folder or table below this one, and why it is this.
+
+        It is this folder itself where class folders lie directly in it. Hidden files (`.gitkeep`) are
+        nobody's data.
+        """
         root = Path(self.path)
         if not root.is_dir():
             return None
-        entries = [
+        entries = sorted(
             entry
             for entry in root.iterdir()
             if not entry.name.startswith(".") and entry.name != PHANTOM_FOLDER
-        ]
-        folders = [entry for entry in entries if entry.is_dir() and any(entry.rglob("*.*"))]
-        if not folders:
-            return None
-        return folders[0] if len(folders) == 1 else root
+        )
+        folders = [entry for entry in entries if entry.is_dir() and _has_files(entry)]
+        files = [entry.name for entry in entries if entry.is_file()]
+        images = [name for name in files if name.lower().endswith(_IMAGE_SUFFIXES)]
+        tables = [name for name in files if name.lower().endswith(TABLE_SUFFIXES)]
+        if images:
+            raise SourceError(
+                f"Images lie directly in {root} ({len(images)}, such as {images[0]!r}). Put them into class "
+                f"folders, for instance {root}/my-scans/glioma and {root}/my-scans/notumor."
+            )
+        why = "it lies in data/01_raw"
+        if folders:
+            if tables:
+                why += f"; {', '.join(tables)} beside it is used only if it is named in ingestion.source"
+            return str(folders[0] if len(folders) == 1 else root), why
+        if len(tables) > 1:
+            raise SourceError(
+                f"{root} holds several tables: {', '.join(tables)}. Name one of them in ingestion.source."
+            )
+        return (str(root / tables[0]), why) if tables else None
 
 
 class RawFolderDataset(AbstractDataset[None, RawFolder]):
@@ -133,10 +158,14 @@ def list_files(source: Source) -> pd.DataFrame:
     """List the files of a folder or phantom source.
 
     Links are followed, a folder that was seen before is not entered again (loops of links end). Phantoms that
-    lie below a folder of scans are passed over: drawn scans never mix with a user's.
+    lie below a folder of scans are passed over: drawn scans never mix with a user's. Names that are no UTF-8
+    are listed with escapes in `path`, and can be read through `url` all the same.
 
     Returns:
         Columns `path` (relative to the source, `/` between folders), `url`, `bytes`; sorted by path.
+
+    Raises:
+        SourceError: A folder cannot be listed; without that its scans would be missing in silence.
     """
     filesystem, root = open_filesystem(source.url)
     rows = (
@@ -203,22 +232,42 @@ def _nearest_existing(filesystem: Any, path: str) -> str:
     return "/"
 
 
+def _has_files(folder: Path) -> bool:
+    """Whether there is a file in a folder, at any depth, that is not hidden."""
+    return any(
+        not any(part.startswith(".") for part in path.split("/")) for path, _, _ in _walk_local(str(folder))
+    )
+
+
 def _walk_local(root: str) -> Iterator[tuple[str, str, int]]:
     entered: set[tuple[int, int]] = set()
-    for folder, folders, names in os.walk(root, followlinks=True):
+    for folder, folders, names in os.walk(root, followlinks=True, onerror=_stop):
+        folders.sort()  # a folder and a link to it: on every machine the same one is entered first
         status = Path(folder).stat()
         phantoms = folder != root and any(name.startswith(MARKER_NAME) for name in names)
         if phantoms or (status.st_dev, status.st_ino) in entered:
             folders.clear()
             continue
         entered.add((status.st_dev, status.st_ino))
-        for name in names:
+        for name in sorted(names):
             path = Path(folder, name)
             try:
                 size = path.stat().st_size
             except OSError:  # a dangling link is listed, and refused when it is read
                 size = 0
-            yield path.relative_to(root).as_posix(), str(path), size
+            yield _readable(path.relative_to(root).as_posix()), local_url(str(path)), size
+
+
+def _stop(error: OSError) -> NoReturn:
+    raise SourceError(
+        f"The folder {_readable(str(error.filename))} cannot be listed: {error.strerror}. Give yourself the "
+        "right to read it (chmod -R u+rX), or move it out of the source."
+    ) from error
+
+
+def _readable(name: str) -> str:
+    r"""A name as text; bytes of it that are no UTF-8 become `\xff`, as Python writes them."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _walk(filesystem: Any, root: str) -> Iterator[tuple[str, str, int]]:
@@ -232,17 +281,37 @@ def _walk(filesystem: Any, root: str) -> Iterator[tuple[str, str, int]]:
         yield relative, filesystem.unstrip_protocol(path), int(entry.get("size") or 0)
 
 
-def source_identity(raw: RawFolder, asked: str | None) -> str:
-    """What the source is and holds right now, by names and sizes.
+@dataclass(frozen=True)
+class Survey:
+    """What a source holds right now, by names and sizes: known before any file is read.
 
-    It tells whether results are about these files.
+    Attributes:
+        source: What was looked at.
+        files: Number of files; 0 for phantoms that the run draws itself.
+        bytes: Of all files together; 0 where they are not known yet.
+        identity: Equal for the same names and sizes; it tells whether results are about these files.
+    """
+
+    source: Source
+    files: int
+    bytes: int
+    identity: str
+
+
+def survey_source(raw: RawFolder, asked: str | None) -> Survey:
+    """List the source once, before a run.
+
+    Raises:
+        SourceError: What was asked for is not there or cannot be listed.
     """
     source = raw.choose(asked)
+    if raw.draws(source):
+        return Survey(source, 0, 0, "phantoms drawn by the run")  # its parameters say the rest
     if source.kind == "table":
-        filesystem, path = open_filesystem(source.url)
-        return f"table {source.url} {filesystem.checksum(path)}"
-    if source.kind == "phantom" and asked is None:
-        return "phantom"  # its parameters say the rest; the folder may not be drawn yet
-    listed = list_files(source)
-    digest = hashlib.sha256(listed[["path", "bytes"]].to_csv(index=False).encode()).hexdigest()
-    return f"{source.kind} {digest}"
+        table, _ = read_table(source)
+        files, size = len(table), 0
+    else:
+        table = list_files(source)[["path", "bytes"]]
+        files, size = len(table), int(table["bytes"].sum())
+    digest = hashlib.sha256(table.to_csv(index=False).encode("utf-8", "surrogateescape")).hexdigest()
+    return Survey(source, files, size, f"{source.kind} {digest}")

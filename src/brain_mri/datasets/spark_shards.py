@@ -5,34 +5,24 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from kedro.io import DatasetError
 from kedro_datasets._typing import ImagePreview
 from kedro_datasets.spark import SparkDatasetV2
 
+from brain_mri.datasets.parts import literal_paths, write_parquet
 from brain_mri.datasets.shards import ShardSetDataset
 from brain_mri.spark.batches import Batches, MappedBatches, timed
 from brain_mri.spark.session import get_session
-from brain_mri.storage.files import (
-    COMPLETE,
-    open_filesystem,
-    rename,
-    replace_folder,
-    temporary_name,
-    write_file,
-)
+from brain_mri.storage.files import COMPLETE, open_filesystem, replace_folder, write_file
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
-
-ROW_GROUP_BYTES = 16 * 2**20
-"""Small enough to shuffle by row groups, large enough that reading one is a sequential read."""
 
 
 class SparkShardsDataset(SparkDatasetV2):  # type: ignore[misc]  # kedro-datasets ships no types
@@ -42,6 +32,13 @@ class SparkShardsDataset(SparkDatasetV2):  # type: ignore[misc]  # kedro-dataset
     renamed) and its stats record as the last thing, so pixels never travel back into the JVM. The whole set
     takes the place of the old one in one rename. It exists only when its completion mark does.
 
+    Args:
+        filepath: Local path or fsspec URL.
+        credentials: Options of the filesystem through which tasks write, that must not stand in the catalog.
+            Spark itself reads, and has settings of its own (`spark.hadoop.…` in spark.yml).
+        fs_args: Further options of that filesystem.
+        metadata: Ignored here; Kedro-Viz reads its layer from it.
+
     Example:
         ```yaml
         model_inputs_train@spark:
@@ -50,10 +47,20 @@ class SparkShardsDataset(SparkDatasetV2):  # type: ignore[misc]  # kedro-dataset
         ```
     """
 
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        credentials: dict[str, Any] | None = None,
+        fs_args: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        self._options = {**(fs_args or {}), **(credentials or {})}
+        super().__init__(filepath=filepath, credentials=self._options, metadata=metadata)
+
     def _load(self) -> DataFrame:
         """Return the set as a DataFrame (`scan_id`, `label`, `pixels`)."""
-        session = get_session()
-        return session.read.parquet(self._spark_path)
+        return literal_paths(get_session().read).parquet(self._spark_path)
 
     def _save(self, data: MappedBatches) -> None:
         """Run the tasks and publish what they wrote."""
@@ -61,13 +68,14 @@ class SparkShardsDataset(SparkDatasetV2):  # type: ignore[misc]  # kedro-dataset
             raise DatasetError(
                 f"Expected MappedBatches (a DataFrame and a batch function), got {type(data).__name__}."
             )
-        filesystem, path = open_filesystem(self._original_filepath)
+        filesystem, path = open_filesystem(self._original_filepath, **self._options)
         with replace_folder(filesystem, path) as staging:
             write = partial(
                 write_part,
                 function=data.function,
                 schema=data.schema,
                 url=filesystem.unstrip_protocol(staging),
+                options=self._options,
             )
             records = [
                 json.loads(row.record) for row in data.frame.mapInArrow(write, "record string").collect()
@@ -82,67 +90,48 @@ class SparkShardsDataset(SparkDatasetV2):  # type: ignore[misc]  # kedro-dataset
 
     def preview(self) -> ImagePreview:
         """Sixteen scans in a grid, for Kedro-Viz; starts no JVM."""
-        return ShardSetDataset(filepath=self._original_filepath).preview()
+        return ShardSetDataset(filepath=self._original_filepath, fs_args=self._options).preview()
 
     def _exists(self) -> bool:
-        filesystem, path = open_filesystem(self._original_filepath)
+        filesystem, path = open_filesystem(self._original_filepath, **self._options)
         return bool(filesystem.exists(f"{path}/{COMPLETE}"))
 
 
-def write_part(batches: Batches, function: Any, schema: pa.Schema, url: str) -> Iterator[pa.RecordBatch]:
+def write_part(
+    batches: Batches, function: Any, schema: pa.Schema, url: str, options: Mapping[str, Any] | None = None
+) -> Iterator[pa.RecordBatch]:
     """Map the batches of one task and write the result as one parquet part; runs in a task.
 
     A retried or speculative copy of the task writes the same name with the same content, so whichever is
-    renamed last leaves the same part.
+    renamed last leaves the same part. An attempt that fails leaves nothing.
 
     Yields:
-        One row with the stats record: name, rows, labels, smallest and largest pixel, bytes, and seconds
-        spent waiting for input and preparing (`prepare`) and writing (`write`).
+        One row with the stats record: name, rows, row_groups (rows of each), labels, smallest and largest
+        pixel, bytes, and seconds spent waiting for input and preparing (`prepare`) and writing (`write`).
     """
     from pyspark import TaskContext
 
     context = TaskContext.get()
     partition = context.partitionId() if context else 0
     name = f"part-{partition:05d}.parquet"
-    filesystem, folder = open_filesystem(url)
-    temporary = temporary_name(f"{folder}/{name}")
-    record: dict[str, Any] = {"name": name, "rows": 0, "bytes": 0, "minimum": 255, "maximum": 0, "write": 0.0}
-    record["started"] = time.time()
+    filesystem, folder = open_filesystem(url, **(options or {}))
+    record: dict[str, Any] = {"name": name, "bytes": 0, "minimum": 255, "maximum": 0, "started": time.time()}
     labels: Counter[int] = Counter()
-    pending: list[pa.RecordBatch] = []
     prepare = 0.0
-
-    with (
-        filesystem.open(temporary, "wb") as stream,
-        pq.ParquetWriter(stream, schema, compression="snappy") as writer,
-    ):
-
-        def flush() -> None:
-            started = time.perf_counter()
-            table = pa.Table.from_batches(pending, schema).combine_chunks()
-            writer.write_table(table, row_group_size=len(table))
-            pending.clear()
-            record["write"] += time.perf_counter() - started
-
+    started = time.perf_counter()
+    with write_parquet(filesystem, f"{folder}/{name}", schema, "snappy") as part:
         for batch, seconds in timed(function(batches)):
             prepare += seconds
             pixels = np.frombuffer(b"".join(value.as_buffer() for value in batch["pixels"]), np.uint8)
             labels.update(batch["label"].to_pylist())
-            record["rows"] += len(batch)
             record["bytes"] += pixels.size
             record["minimum"] = min(record["minimum"], int(pixels.min(initial=255)))
             record["maximum"] = max(record["maximum"], int(pixels.max(initial=0)))
-            pending.append(batch)
-            if sum(part.nbytes for part in pending) >= ROW_GROUP_BYTES:
-                flush()
-        if pending:
-            flush()
-    if record["rows"]:
-        rename(filesystem, temporary, f"{folder}/{name}")
-    else:
-        filesystem.rm(temporary)
-    record["prepare"], record["ended"] = prepare, time.time()
+            part.add(batch)
+    record["rows"], record["row_groups"] = sum(part.row_groups), part.row_groups
+    record["prepare"], record["write"] = prepare, time.perf_counter() - started - prepare
     record["labels"] = {str(label): count for label, count in sorted(labels.items())}
+    record["ended"] = time.time()
     content = json.dumps(record)
     write_file(filesystem, f"{folder}/_stats/{name}.json", content.encode())
     yield pa.RecordBatch.from_pydict({"record": [content]})

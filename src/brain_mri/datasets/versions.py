@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -25,11 +25,13 @@ class FolderVersion:
         url: Where the version's folder is.
         version: Its name, as `kedro run --load-versions` takes it.
         checksums: sha256 of every file by its name.
+        options: Options of the folder's filesystem.
     """
 
     url: str
     version: str
     checksums: Mapping[str, str]
+    options: dict[str, Any] = field(default_factory=dict, hash=False, repr=False)
 
     def names(self) -> list[str]:
         """The files of the version."""
@@ -45,7 +47,7 @@ class FolderVersion:
             raise DatasetError(
                 f"Version {self.version} has no file {name!r}; it has {', '.join(self.names())}."
             )
-        filesystem, path = open_filesystem(self.url)
+        filesystem, path = open_filesystem(self.url, **self.options)
         content = read_file(filesystem, f"{path}/{name}")
         found = hashlib.sha256(content).hexdigest()
         if found != self.checksums[name]:
@@ -92,7 +94,7 @@ class VersionedFolderDataset(AbstractVersionedDataset[Mapping[str, bytes], Folde
             filepath=PurePosixPath(path),
             version=version or Version(None, None),
             exists_function=filesystem.exists,
-            glob_function=filesystem.glob,
+            glob_function=self._list_marks,
         )
 
     def _get_versioned_path(self, version: str) -> PurePosixPath:
@@ -100,12 +102,24 @@ class VersionedFolderDataset(AbstractVersionedDataset[Mapping[str, bytes], Folde
         # half-written ones.
         return PurePosixPath(super()._get_versioned_path(version)).with_name(CHECKSUMS)
 
+    def _list_marks(self, pattern: str) -> list[str]:
+        """The completion marks that Kedro asks for as `<filepath>/*/checksums.json`.
+
+        They are listed and not globbed: a storage root may hold `[` or `*`. Hidden folders are temporaries.
+        """
+        filesystem, path = open_filesystem(self._url, **self._options)
+        if not filesystem.isdir(path):
+            return []
+        folders = [str(folder).rstrip("/") for folder in filesystem.ls(path, detail=False)]
+        return [f"{folder}/{CHECKSUMS}" for folder in folders if "/." not in folder[len(path) :]]
+
     def load(self) -> FolderVersion:
         """Return a handle to the version asked for, by default the latest."""
         mark = self._get_load_path()
         filesystem, _ = open_filesystem(self._url, **self._options)
         checksums = json.loads(read_file(filesystem, str(mark)))
-        return FolderVersion(filesystem.unstrip_protocol(str(mark.parent)), mark.parent.name, checksums)
+        url = filesystem.unstrip_protocol(str(mark.parent))
+        return FolderVersion(url, mark.parent.name, checksums, self._options)
 
     def save(self, data: Mapping[str, bytes]) -> None:
         """Write a new version."""

@@ -119,6 +119,12 @@ def apply_temperature(probabilities: ArrayLike, temperature: float) -> NDArray[n
 def fit_temperature(probabilities: ArrayLike, labels: ArrayLike) -> float:
     """Find the temperature under which the labels are most likely (Guo et al. 2017, section 4.2).
 
+    Where nearly every answer is right, likelihood alone sharpens without end. So the labels are smoothed by
+    the weight of one wrong answer: of ``n`` scans, each is ``(n + 1) / (n + 2)`` of its own class and the
+    rest of the others, Laplace's rule of succession as in the targets of Platt, "Probabilistic Outputs for
+    Support Vector Machines", 1999. Confidence then rises no further than so many right answers can show;
+    among thousands of scans with some wrong answers one more makes little difference.
+
     Fit it on validation scans: on training scans the network is sure for the wrong reason, on test scans the
     measurement would no longer be one.
 
@@ -127,24 +133,26 @@ def fit_temperature(probabilities: ArrayLike, labels: ArrayLike) -> float:
         labels: Shape ``(n,)``.
 
     Returns:
-        The temperature, within ``TEMPERATURE_RANGE`` (where every prediction is right, the likelihood has no
-        maximum and the lower end comes back).
+        The temperature, within ``TEMPERATURE_RANGE``.
 
     Raises:
         ValueError: If probabilities and labels do not fit each other.
 
     Example:
-        >>> fit_temperature([[0.99, 0.01]] * 3 + [[0.01, 0.99]], [0, 0, 0, 0]) > 1
-        True
+        >>> temperature = fit_temperature([[0.7, 0.3]] * 8, [0] * 8)  # eight of eight: never above 9 in 10
+        >>> apply_temperature([[0.7, 0.3]], temperature).round(3)
+        array([[0.9, 0.1]])
     """
     values, numbers = check_predictions(probabilities, labels)
     logarithms = np.log(np.maximum(values, _SMALLEST))
-    rows = np.arange(len(numbers))
+    scans, classes = values.shape
+    targets = np.full(values.shape, 1 / (scans + 2) / (classes - 1))
+    targets[np.arange(scans), numbers] = (scans + 1) / (scans + 2)
 
     def negative_log_likelihood(log_temperature: float) -> float:
         scaled = logarithms / np.exp(log_temperature)
         scaled -= scaled.max(axis=1, keepdims=True)
-        return float(np.mean(np.log(np.exp(scaled).sum(axis=1)) - scaled[rows, numbers]))
+        return float(np.mean(np.log(np.exp(scaled).sum(axis=1)) - (targets * scaled).sum(axis=1)))
 
     # The search runs over log T: halving and doubling are then steps of the same size.
     bounds = (float(np.log(TEMPERATURE_RANGE[0])), float(np.log(TEMPERATURE_RANGE[1])))
@@ -259,10 +267,13 @@ def abstention_threshold(calibrated: ArrayLike, labels: ArrayLike, target_accura
     correct = values.argmax(axis=1) == numbers
     if correct.mean() >= target_accuracy:
         return 0.0
-    candidates = np.unique(confidence)
-    accuracies = np.array([correct[confidence >= candidate].mean() for candidate in candidates])
-    reached = np.flatnonzero(accuracies >= target_accuracy)
-    return float(candidates[reached[0] if reached.size else accuracies.argmax()])
+    order = np.argsort(-confidence, kind="stable")
+    candidates = confidence[order]
+    accuracies = np.cumsum(correct[order]) / np.arange(1, len(order) + 1)
+    is_last = np.append(np.diff(candidates) != 0, True)  # equal confidences are answered or refused together
+    candidates, accuracies = candidates[is_last], accuracies[is_last]
+    wanted = min(target_accuracy, float(accuracies.max()))
+    return float(candidates[accuracies >= wanted][-1])
 
 
 def out_of_distribution_threshold(calibrated: ArrayLike, quantile: float = 0.01) -> float:

@@ -123,6 +123,7 @@ def decode_grey(content: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> GreyIm
 
     Raises:
         RefusedImage: whatever is wrong with the content; nothing else is raised because of it.
+        MemoryError: the machine is short of memory.
 
     Example:
         >>> decode_grey(Path("scan.jpg").read_bytes()).pixels.shape
@@ -136,7 +137,7 @@ def decode_grey(content: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> GreyIm
         )
     try:
         return _decode(content, limits)
-    except RefusedImage:
+    except (RefusedImage, MemoryError):  # a machine short of memory says nothing about the image
         raise
     except UnidentifiedImageError as error:
         raise RefusedImage("not_an_image", f"The content is none of {', '.join(_FORMATS)}.") from error

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, NamedTuple
+
+import joblib
 
 if TYPE_CHECKING:
     from brain_mri.models.recipe import Recipe
@@ -25,10 +26,8 @@ _RATES = {
 
 
 def processor_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # Linux: a container or a Spark task may have fewer than the machine
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Cores that this process may use: its affinity and its container's quota count."""
+    return int(joblib.cpu_count())
 
 
 def describe_device() -> str:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple, TypedDict
 import numpy as np
 
 from brain_mri.models.augmentation import draw
+from brain_mri.models.checkpoints import checkpoint_name, pack_weights
 from brain_mri.models.estimate import describe_device, estimate_minutes, processor_cores
-from brain_mri.models.network import set_trained_layers
+from brain_mri.models.network import build_network, set_trained_layers
 from brain_mri.models.progress import (
     EpochRecord,
     Progress,
@@ -31,6 +32,7 @@ from brain_mri.models.steps import Measured, Step, evaluate, make_evaluation_ste
 if TYPE_CHECKING:
     import keras
 
+    from brain_mri.models.checkpoints import Checkpoints
     from brain_mri.models.recipe import Recipe, Stage
     from brain_mri.models.shards import Shards
 
@@ -59,28 +61,33 @@ class _Run(NamedTuple):
     recipe: Recipe
     train: Shards
     validation: Shards
+    checkpoints: Checkpoints
 
 
 def train_classifier(
-    model: keras.Model, recipe: Recipe, train: Shards, validation: Shards
-) -> TrainingHistory:
-    """Train a network through all stages of its recipe, in place; it ends with the best weights seen.
+    recipe: Recipe, train: Shards, validation: Shards, checkpoints: Checkpoints
+) -> tuple[keras.Model, TrainingHistory]:
+    """Build a network and train it through all stages of its recipe; it ends with the best weights seen.
+
+    All arguments are picklable, so the same function runs in a task elsewhere.
 
     Args:
-        model: From :func:`brain_mri.models.network.build_network` with the same recipe.
         recipe: Decides everything.
         train: Labelled images to learn from.
         validation: Labelled images that decide about learning rate, stopping and the best weights.
+        checkpoints: Gets the weights of a stage whenever they are its best yet; what an earlier training left
+            there is cleared.
 
     Returns:
-        A record per stage and epoch, and sentences about what looks wrong.
+        The trained network; a record per stage and epoch, and sentences about what looks wrong.
 
     Raises:
+        WeightsError: The weights cannot be had or do not fit.
         TrainingDiverged: The loss became NaN or infinite.
         ValueError: Images or classes are not those of the recipe, or there are none.
 
     Example:
-        >>> history = train_classifier(build_network(recipe), recipe, train, validation)  # doctest: +SKIP
+        >>> network, history = train_classifier(recipe, train, validation, checkpoints)  # doctest: +SKIP
         >>> history["stages"][-1]["epochs"][-1]["validation_accuracy"]  # doctest: +SKIP
         0.93
     """
@@ -89,9 +96,10 @@ def train_classifier(
     started = time.perf_counter()
     device = describe_device()
     _announce(recipe, train, validation, device)
+    run = _Run(build_network(recipe), recipe, train, validation, checkpoints)
+    checkpoints.clear()
     stages: list[StageRecord] = []
     best_loss = math.inf
-    run = _Run(model, recipe, train, validation)
     for number, stage in enumerate(recipe.stages):
         record = _train_stage(run, number, best_loss)
         best_loss = record["best_validation_loss"]
@@ -103,7 +111,7 @@ def train_classifier(
     for warning in warnings:
         log.warning(warning)
     seconds = time.perf_counter() - started
-    return {"stages": stages, "warnings": warnings, "device": device, "seconds": seconds}
+    return run.model, {"stages": stages, "warnings": warnings, "device": device, "seconds": seconds}
 
 
 def _check_shards(recipe: Recipe, shards: Shards, what: str) -> None:
@@ -158,6 +166,7 @@ def _train_stage(run: _Run, number: int, best_loss: float) -> StageRecord:
         progress = advance(progress, epoch, record["validation_loss"], recipe)
         if progress.best_epoch == epoch:
             best_weights = model.get_weights()
+            run.checkpoints.save(checkpoint_name(number, stage.name), pack_weights(best_weights))
         if should_stop(progress, recipe):
             log.info(
                 "Stage %r stops early: no better validation loss for %d epochs.", stage.name, progress.waited

@@ -86,13 +86,17 @@ def should_stop(progress: Progress, recipe: Recipe) -> bool:
 def class_weights(label_counts: Mapping[int, int], classes: int) -> list[float]:
     """Weights under which every class counts alike: ``rows / (classes × rows of the class)``.
 
+    The definition is scikit-learn's `class_weight="balanced"`. Only classes that occur count; one without
+    rows gets 0. The report shows the same numbers.
+
     Example:
         >>> class_weights({0: 30, 1: 10}, 2)
         [0.6666666666666666, 2.0]
     """
     rows = sum(label_counts.values())
     counts = [label_counts.get(label, 0) for label in range(classes)]
-    return [rows / (classes * count) if count else 0.0 for count in counts]
+    present = sum(count > 0 for count in counts)
+    return [rows / (present * count) if count else 0.0 for count in counts]
 
 
 def find_warnings(stages: Sequence[StageRecord], validation_counts: Mapping[int, int]) -> list[str]:

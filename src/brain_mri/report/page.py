@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
+
+from brain_mri.report.repeat import repeat_command, run_settings, unwritable_settings
 
 # Names and meanings of the metrics that people ask for; others are listed by their key.
 _METRICS = {
@@ -42,6 +43,7 @@ def build_page(
     metrics: Mapping[str, float | None],
     report: Mapping[str, Any],
     split_metadata: Mapping[str, Any],
+    preprocessing_stats: Mapping[str, Any],
     exploration: Mapping[str, Any],
     training_history: Mapping[str, Any],
     model_metadata: Mapping[str, Any],
@@ -54,7 +56,8 @@ def build_page(
     Args:
         metrics: The flat table; every number of it is on the page.
         report: The catalog entry ``classification_report`` (as the node ``evaluate`` makes it).
-        split_metadata: Source, splits, groups, duplicates, quarantine.
+        split_metadata: Source, splits, groups, duplicates, quarantine, the parameters of ingestion.
+        preprocessing_stats: Its ``parameters`` are those of preprocessing.
         exploration: As ``cohort.summary.summarise_cohort`` makes it.
         training_history: ``stages``, ``warnings``, ``device``, ``seconds``.
         model_metadata: What the model is, its calibration and the versions it was made with.
@@ -71,6 +74,7 @@ def build_page(
         >>> page = build_page(metrics=metrics, report=report, ..., synthetic=True)  # doctest: +SKIP
         >>> Path("report.html").write_text(page)  # doctest: +SKIP
     """
+    settings = run_settings(split_metadata, preprocessing_stats, model_metadata)
     return (
         _environment()
         .get_template("report.html.j2")
@@ -88,29 +92,12 @@ def build_page(
             history=training_history,
             model=model_metadata,
             pictures={name: base64.b64encode(content).decode() for name, content in pictures.items()},
-            command=repeat_command(split_metadata, model_metadata),
+            command=repeat_command(settings),
+            unwritable=unwritable_settings(settings),
             synthetic=synthetic,
             sections=sections,
         )
     )
-
-
-def repeat_command(split_metadata: Mapping[str, Any], model_metadata: Mapping[str, Any]) -> str:
-    """Return the command that repeats a run, with everything said that "auto" would decide.
-
-    Example:
-        >>> split = {"source": {"synthetic": True}, "test_split": "grouped", "seed": 42}
-        >>> model = {"backbone": "compact", "recipe": "baseline", "seed": 42, "weights": None}
-        >>> repeat_command(split, model).split(",")[:2]
-        ['kedro run --params=ingestion.test_split=grouped', 'ingestion.seed=42']
-    """
-    source = split_metadata["source"]
-    settings = {} if source["synthetic"] else {"ingestion.source": source["url"]}
-    settings |= {f"ingestion.{key}": split_metadata[key] for key in ("test_split", "seed")}
-    settings |= {f"training.{key}": model_metadata[key] for key in ("backbone", "recipe", "seed")}
-    if model_metadata["weights"]:
-        settings["training.weights"] = model_metadata["weights"]
-    return "kedro run --params=" + shlex.quote(",".join(f"{key}={value}" for key, value in settings.items()))
 
 
 def percent(value: float | None) -> str:

@@ -2,22 +2,35 @@
 
 Everything is written beside its final place, verified by reading it back, and renamed. A reader therefore
 sees the old content or the new content and never a part of either; a broken-off write leaves only a hidden
-temporary behind.
+temporary behind, which `sweep` removes.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
+import logging
+import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
+from urllib.parse import quote, unquote_to_bytes
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+logger = logging.getLogger(__name__)
+
 COMPLETE = "_SUCCESS"
 """Name of the mark that a folder of parts is complete; Spark writes and understands the same."""
+
+_BYTES = "bytes://"  # the scheme of local paths that are no UTF-8, percent-encoded
+_CHUNK = 2**20
+_LEFTOVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{12}\.(?P<kind>tmp|old)")
+_SWEPT_LEVELS = 3  # <root>/<layer>/<versioned folder>/ is the deepest place where a name is swapped
+_USERS_FOLDER = "01_raw"
 
 
 class CorruptWriteError(OSError):
@@ -27,19 +40,103 @@ class CorruptWriteError(OSError):
 def open_filesystem(url: str, **options: Any) -> tuple[fsspec.AbstractFileSystem, str]:
     """Return the filesystem of a URL or local path, and the path on it.
 
+    Args:
+        url: Local path, fsspec URL, or what `local_url` gave. A local path is taken literally: fsspec alone
+            would read `a::b` as two URLs.
+        options: Options of the filesystem.
+
     Example:
         >>> filesystem, path = open_filesystem("/data/scans")
         >>> path
         '/data/scans'
     """
+    if url.startswith(_BYTES):
+        return LocalFileSystem(**options), os.fsdecode(unquote_to_bytes(url.removeprefix(_BYTES)))
+    if "://" not in url or url.startswith("file://"):
+        return LocalFileSystem(**options), str(LocalFileSystem._strip_protocol(url))
     filesystem, path = fsspec.core.url_to_fs(url, **options)
     return filesystem, str(path)
 
 
-def temporary_name(path: str) -> str:
-    """A hidden name beside `path`: Spark, pyarrow and our own readers pass over it."""
+def local_url(path: str) -> str:
+    """A local path as text that tables and JSON can hold; `open_filesystem` finds the same file by it.
+
+    It is the path itself, but where a name is no UTF-8 (as old archives leave them) it is percent-encoded.
+    """
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return _BYTES + quote(os.fsencode(path))
+    return path
+
+
+def temporary_name(path: str, kind: str = "tmp") -> str:
+    """A hidden name beside `path`: Spark, pyarrow and our own readers pass over it, `sweep` knows it."""
     folder, _, name = path.rpartition("/")
-    return f"{folder}/.{name}.{uuid.uuid4().hex[:12]}.tmp"
+    return f"{folder}/.{name}.{uuid.uuid4().hex[:12]}.{kind}"
+
+
+@contextmanager
+def replace_file(filesystem: fsspec.AbstractFileSystem, path: str) -> Iterator[io.RawIOBase]:
+    """Write a file beside `path`; on success it takes the place of `path`, on failure it goes.
+
+    What was written is read back and compared, a chunk at a time, so a file may be larger than memory.
+
+    Yields:
+        A stream to write to.
+
+    Raises:
+        CorruptWriteError: The storage returned other bytes than were written. The old file is untouched.
+
+    Example:
+        >>> with replace_file(filesystem, "/data/scans.bin") as stream:
+        ...     stream.write(content)
+    """
+    temporary = temporary_name(path)
+    filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
+    try:
+        with filesystem.open(temporary, "wb") as stream:
+            written = _HashedStream(stream)
+            yield written
+        _check_written(filesystem, temporary, written, path)
+        rename(filesystem, temporary, path)
+    except BaseException:
+        remove(filesystem, temporary)
+        raise
+
+
+class _HashedStream(io.RawIOBase):
+    """Passes on what is written to it, and keeps its sha256 and size."""
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__()
+        self._stream = stream
+        self.sha256 = hashlib.sha256()
+        self.size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        self.sha256.update(content)
+        self.size += len(content)
+        self._stream.write(content)
+        return len(content)
+
+
+def _check_written(
+    filesystem: fsspec.AbstractFileSystem, temporary: str, written: _HashedStream, path: str
+) -> None:
+    found = hashlib.sha256()
+    with filesystem.open(temporary, "rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            found.update(chunk)
+    if found.digest() != written.sha256.digest():
+        raise CorruptWriteError(
+            f"{path}: wrote {written.size} bytes with sha256 {written.sha256.hexdigest()}, read back "
+            f"{found.hexdigest()}. The previous file is untouched; check the disk or the DataNodes and run "
+            "again."
+        )
 
 
 def write_file(filesystem: fsspec.AbstractFileSystem, path: str, content: bytes) -> None:
@@ -48,25 +145,8 @@ def write_file(filesystem: fsspec.AbstractFileSystem, path: str, content: bytes)
     Raises:
         CorruptWriteError: The storage returned other bytes than were written. The old file is untouched.
     """
-    temporary = temporary_name(path)
-    filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
-    try:
-        with filesystem.open(temporary, "wb") as stream:
-            stream.write(content)
-        _check_written(path, content, read_file(filesystem, temporary))
-        rename(filesystem, temporary, path)
-    except BaseException:
-        remove(filesystem, temporary)
-        raise
-
-
-def _check_written(path: str, content: bytes, read_back: bytes) -> None:
-    expected, found = hashlib.sha256(content).hexdigest(), hashlib.sha256(read_back).hexdigest()
-    if found != expected:
-        raise CorruptWriteError(
-            f"{path}: wrote {len(content)} bytes with sha256 {expected}, read back {found}. "
-            "The previous file is untouched; check the disk or the DataNodes and run again."
-        )
+    with replace_file(filesystem, path) as stream:
+        stream.write(content)
 
 
 def read_file(filesystem: fsspec.AbstractFileSystem, path: str) -> bytes:
@@ -76,10 +156,23 @@ def read_file(filesystem: fsspec.AbstractFileSystem, path: str) -> bytes:
 
 
 def rename(filesystem: fsspec.AbstractFileSystem, source: str, target: str) -> None:
-    """Rename a file over another; atomic where the filesystem's rename is."""
-    if not isinstance(filesystem, LocalFileSystem) and filesystem.exists(target):
+    """Rename a file over another.
+
+    On a local disk this is atomic. Elsewhere it is what the filesystem makes of it: pyarrow's HDFS and object
+    stores put the new file over the old one, others refuse while there is one. There the old file is removed
+    first, and a reader (or a kill) between the two steps finds none.
+    """
+    if isinstance(filesystem, LocalFileSystem):
+        filesystem.mv(source, target)
+        return
+    try:
+        filesystem.mv(source, target)
+    except OSError:
+        if not (filesystem.exists(source) and filesystem.exists(target)):
+            raise
+    if filesystem.exists(source):  # refused, aloud or in silence
         filesystem.rm(target)
-    filesystem.mv(source, target)
+        filesystem.mv(source, target)
 
 
 def remove(filesystem: fsspec.AbstractFileSystem, path: str) -> None:
@@ -92,6 +185,9 @@ def remove(filesystem: fsspec.AbstractFileSystem, path: str) -> None:
 def replace_folder(filesystem: fsspec.AbstractFileSystem, path: str) -> Iterator[str]:
     """Fill a folder beside `path`; on success it takes the place of `path`, on failure it goes.
 
+    The swap is two renames. A kill between them leaves no folder at `path`, until `sweep` puts the old one
+    back.
+
     Yields:
         The path of the empty folder to fill.
 
@@ -99,7 +195,7 @@ def replace_folder(filesystem: fsspec.AbstractFileSystem, path: str) -> Iterator
         >>> with replace_folder(filesystem, "/data/scans.parquet") as staging:
         ...     write_file(filesystem, f"{staging}/part-00000.parquet", content)
     """
-    staging, old = temporary_name(path), temporary_name(path)
+    staging, old = temporary_name(path), temporary_name(path, "old")
     filesystem.makedirs(staging, exist_ok=True)
     try:
         yield staging
@@ -110,3 +206,43 @@ def replace_folder(filesystem: fsspec.AbstractFileSystem, path: str) -> Iterator
         filesystem.mv(path, old, recursive=True)
     filesystem.mv(staging, path, recursive=True)
     remove(filesystem, old)
+
+
+def sweep(root: str, **options: Any) -> int:
+    """Remove what killed runs left behind below a storage root.
+
+    Call it while nothing writes there, so when the run lock has been taken. The user's raw data is not looked
+    at. A folder whose swap was cut short (see `replace_folder`) is put back as it was.
+
+    Args:
+        root: Local path or fsspec URL.
+        options: Options of its filesystem.
+
+    Returns:
+        Number of leftovers removed or put back.
+
+    Example:
+        >>> sweep("data")
+        0
+    """
+    filesystem, path = open_filesystem(root, **options)
+    return _sweep(filesystem, path, _SWEPT_LEVELS) if filesystem.isdir(path) else 0
+
+
+def _sweep(filesystem: fsspec.AbstractFileSystem, folder: str, levels: int) -> int:
+    count = 0
+    for entry in filesystem.ls(folder, detail=True):
+        path = str(entry["name"]).rstrip("/")
+        leftover = _LEFTOVER.fullmatch(path.rpartition("/")[2])
+        if leftover:
+            final = f"{folder.rstrip('/')}/{leftover['name']}"
+            if leftover["kind"] == "old" and not filesystem.exists(final):
+                logger.warning("Putting back %s: an earlier run was killed while it was replaced.", final)
+                filesystem.mv(path, final, recursive=True)
+            else:
+                logger.info("Removing %s, which a killed run left behind.", path)
+                remove(filesystem, path)
+            count += 1
+        elif entry["type"] == "directory" and levels > 1 and not path.endswith(f"/{_USERS_FOLDER}"):
+            count += _sweep(filesystem, path, levels - 1)
+    return count

@@ -7,13 +7,22 @@ import logging
 import os
 import socket
 import sys
+import weakref
+from contextlib import suppress
 from datetime import UTC, datetime
+from typing import Any
 
 import psutil
+from fsspec.implementations.local import LocalFileSystem
 
-from brain_mri.storage.files import open_filesystem, read_file, remove
+from brain_mri.storage.files import open_filesystem, read_file, remove, temporary_name
 
 logger = logging.getLogger(__name__)
+
+_CLOCK_TOLERANCE = 2.0  # seconds; what the system says of a process' start can move by clock corrections
+
+_held: weakref.WeakSet[RunLock] = weakref.WeakSet()
+"""The locks of this process that are held; one that nobody refers to any more leaves by itself."""
 
 
 class LockedError(RuntimeError):
@@ -23,8 +32,9 @@ class LockedError(RuntimeError):
 class RunLock:
     """A file `.run.lock` under the storage root that says who is running there.
 
-    A lock whose process is gone from this machine is taken over. One from another machine, or of a process
-    that still lives, is respected: two runs on one root would overwrite each other's outputs.
+    A lock whose process is gone from this machine is taken over, and so is one that an interrupted run left
+    in this very process (Ctrl-C in a notebook). One from another machine, or of a process that still lives,
+    is respected: two runs on one root would overwrite each other's outputs.
 
     Example:
         >>> lock = RunLock("data")
@@ -35,7 +45,7 @@ class RunLock:
     def __init__(self, root: str) -> None:
         self._filesystem, self._root = open_filesystem(root)
         self._path = f"{self._root}/.run.lock"
-        self._held = False
+        self._content = b""
 
     def acquire(self, *, break_lock: bool = False) -> None:
         """Take the lock.
@@ -48,46 +58,129 @@ class RunLock:
         """
         self._filesystem.makedirs(self._root, exist_ok=True)
         if self._filesystem.exists(self._path):
-            holder = json.loads(read_file(self._filesystem, self._path) or b"{}")
-            if not break_lock and not _is_gone(holder):
-                raise LockedError(
-                    f"Another run uses {self._root}: process {holder.get('pid')} on {holder.get('host')}, "
-                    f"started {holder.get('started')} as `{holder.get('command')}`. Wait for it, use another "
-                    "storage root, or, if you know that it has died, repeat the command with "
-                    "--params=run.break_lock=true."
-                )
+            content = self._read()
+            holder = _parse(content)
+            if not (break_lock or self._is_left_by_this_process(holder) or _is_gone(holder)):
+                raise LockedError(self._describe(holder))
             logger.warning("Taking over the lock that process %s left in %s.", holder.get("pid"), self._root)
-            remove(self._filesystem, self._path)
-        holder = {
-            "pid": os.getpid(),
-            "created": psutil.Process().create_time(),
-            "host": socket.gethostname(),
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "command": " ".join(sys.argv),
-        }
-        try:
-            with self._filesystem.open(self._path, "xb") as stream:
-                stream.write(json.dumps(holder).encode())
-        except FileExistsError as error:
-            raise LockedError(
-                f"Another run took {self._root} at this moment. Wait for it and try again."
-            ) from error
-        self._held = True
+            self._remove_dead(content)
+        self._content = json.dumps(_this_process()).encode()
+        self._create(self._content)
+        for lock in [lock for lock in _held if lock._path == self._path]:
+            _held.discard(lock)  # broken or left behind
+        _held.add(self)
 
     def release(self) -> None:
-        """Give the lock back, if this object holds it."""
-        if self._held:
-            remove(self._filesystem, self._path)
-            self._held = False
+        """Give the lock back, if this object still holds it."""
+        if self in _held:
+            _held.discard(self)
+            with suppress(FileNotFoundError):
+                if read_file(self._filesystem, self._path) == self._content:
+                    remove(self._filesystem, self._path)
+
+    def _read(self) -> bytes:
+        try:
+            return read_file(self._filesystem, self._path)
+        except FileNotFoundError:
+            raise self._beaten() from None
+
+    def _create(self, content: bytes) -> None:
+        """Write the lock file, unless there is one.
+
+        On a local disk the system sees to it that only one run succeeds. Elsewhere (HDFS, object stores)
+        there is no such promise through fsspec: the file is written beside and moved, and of two runs that
+        start within the same few milliseconds both may go on.
+        """
+        if isinstance(self._filesystem, LocalFileSystem):
+            try:
+                stream = self._filesystem.open(self._path, "xb")
+            except FileExistsError:
+                raise self._beaten() from None
+            try:
+                with stream:
+                    stream.write(content)
+            except BaseException:
+                remove(self._filesystem, self._path)
+                raise
+            return
+        temporary = temporary_name(self._path)
+        try:
+            with self._filesystem.open(temporary, "wb") as stream:
+                stream.write(content)
+        except BaseException:
+            remove(self._filesystem, temporary)
+            raise
+        if self._filesystem.exists(self._path):
+            remove(self._filesystem, temporary)
+            raise self._beaten()
+        self._filesystem.mv(temporary, self._path)
+
+    def _remove_dead(self, content: bytes) -> None:
+        """Remove a dead lock that holds `content`.
+
+        It is renamed first: of several runs that found it, one succeeds, and a lock that another run has
+        taken meanwhile goes back to its place.
+        """
+        dead = temporary_name(self._path)
+        try:
+            self._filesystem.mv(self._path, dead)
+        except FileNotFoundError:
+            raise self._beaten() from None
+        if read_file(self._filesystem, dead) != content:
+            self._filesystem.mv(dead, self._path)
+            raise self._beaten()
+        remove(self._filesystem, dead)
+
+    def _is_left_by_this_process(self, holder: dict[str, Any]) -> bool:
+        """Whether the lock is of this process, and no run here holds it any more."""
+        ours = (holder.get("pid"), holder.get("host")) == (os.getpid(), socket.gethostname())
+        return ours and not any(lock._path == self._path for lock in _held if lock is not self)
+
+    def _beaten(self) -> LockedError:
+        return LockedError(f"Another run took {self._root} at this moment. Wait for it and try again.")
+
+    def _describe(self, holder: dict[str, Any]) -> str:
+        remedy = "repeat the command with --params=run.break_lock=true."
+        if not holder:
+            return (
+                f"{self._path} is empty or cannot be read, so it is not known which run uses {self._root}: "
+                "one that starts at this moment, or one that was killed (or found the disk full) while it "
+                f"started. Try again; if no other run is there, {remedy}"
+            )
+        return (
+            f"Another run uses {self._root}: process {holder.get('pid')} on {holder.get('host')}, "
+            f"started {holder.get('started')} as `{holder.get('command')}`. Wait for it, use another "
+            f"storage root, or, if you know that it has died, {remedy}"
+        )
 
 
-def _is_gone(holder: dict[str, object]) -> bool:
+def _this_process() -> dict[str, Any]:
+    return {
+        "pid": os.getpid(),
+        "created": psutil.Process().create_time(),
+        "host": socket.gethostname(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join(sys.argv),
+    }
+
+
+def _parse(content: bytes) -> dict[str, Any]:
+    """Who holds the lock; nothing where the file does not say it."""
+    with suppress(ValueError):
+        holder = json.loads(content)
+        if isinstance(holder, dict):
+            return holder
+    return {}
+
+
+def _is_gone(holder: dict[str, Any]) -> bool:
     """Whether the process that wrote the lock ran on this machine and no longer lives."""
     if holder.get("host") != socket.gethostname():
         return False
     try:
-        return psutil.Process(int(str(holder["pid"]))).create_time() != holder.get("created")
+        created = psutil.Process(int(holder["pid"])).create_time()
+        return abs(created - float(holder["created"])) > _CLOCK_TOLERANCE
     except psutil.NoSuchProcess:
         return True
-    except (KeyError, ValueError):
+    except (KeyError, TypeError, ValueError):
         return False

@@ -9,10 +9,10 @@ import pytest
 from brain_mri.datasets.versions import FolderVersion, VersionedFolderDataset
 from brain_mri.models.predict import Predictions
 from brain_mri.models.recipe import make_recipe
-from brain_mri.models.shards import ArrayShards
 from brain_mri.models.version import Calibration, TrainedClassifier
 from brain_mri.pipelines.reporting import nodes
 from brain_mri.pipelines.reporting.parameters import ReportingParameters
+from tests.array_shards import ArrayShards
 
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 CALIBRATION = Calibration(temperature=2.0, abstention_threshold=0.6, out_of_distribution_threshold=0.3)
@@ -158,5 +158,5 @@ def test_the_test_split_is_predicted_by_the_saved_version(version: FolderVersion
         np.exp(4) / (np.exp(4) + 3), rel=1e-4
     )
     other = ArrayShards(pixels, labels, CLASSES[::-1])
-    with pytest.raises(ValueError, match="kedro run --pipelines=training,reporting"):
+    with pytest.raises(nodes.OtherClassesError, match="kedro run --pipelines=training,reporting"):
         nodes.predict_test(version, other, PARAMETERS)

@@ -9,11 +9,12 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from brain_mri.models.shards import ArrayShards
+from brain_mri.datasets import CheckpointStore
 from brain_mri.models.version import TrainedClassifier
 from brain_mri.pipelines.training import create_pipeline
 from brain_mri.pipelines.training.nodes import choose_recipe, publish_classifier, train_network
 from brain_mri.pipelines.training.parameters import TrainingParameters
+from tests.array_shards import ArrayShards
 
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 SPLIT_METADATA: dict[str, Any] = {
@@ -67,20 +68,22 @@ def test_the_configuration_states_the_defaults() -> None:
 def test_the_pipeline_never_reads_the_test_split_and_its_outputs_are_in_the_catalog() -> None:
     pipeline = create_pipeline()
     assert pipeline.inputs() == {
+        "checkpoints",
         "model_inputs_train@shards",
         "model_inputs_validation@shards",
         "split_metadata",
         "params:training",
     }
     catalog = yaml.safe_load((CONFIGURATION / "catalog_training.yml").read_text())
-    assert pipeline.all_outputs() == set(catalog)
+    assert pipeline.all_outputs() | {"checkpoints"} == set(catalog)
 
 
 @pytest.mark.tensorflow
-def test_training_ends_in_a_version_that_answers_as_the_network() -> None:
+def test_training_ends_in_a_version_that_answers_as_the_network(tmp_path: Path) -> None:
     parameters = TrainingParameters(seed=5, epochs=3)
     train, validation = squares(48, seed=1), squares(24, seed=2)
-    network, training_log = train_network(train, validation, SPLIT_METADATA, parameters)
+    checkpoints = CheckpointStore(str(tmp_path / "checkpoints"))
+    network, training_log = train_network(train, validation, checkpoints, SPLIT_METADATA, parameters)
     files, history, metadata = publish_classifier(
         network, training_log, validation, SPLIT_METADATA, parameters
     )

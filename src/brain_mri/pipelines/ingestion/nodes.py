@@ -39,7 +39,7 @@ def list_scans(raw: RawFolder, parameters: IngestionParameters) -> tuple[pd.Data
         source: kind, url, why, layout, files, bytes.
     """
     source = raw.choose(parameters.source)
-    if source.kind == "phantom" and parameters.source is None:
+    if raw.draws(source):
         raw.draw_phantoms(parameters.phantom.images, parameters.phantom.seed)
     classes = parameters.class_set()
     if source.kind == "table":

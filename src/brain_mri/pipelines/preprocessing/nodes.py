@@ -135,7 +135,7 @@ def _check_split(
     """Compare the stats records and the parquet footers of one split with the manifest's counts."""
     found = {name: shards.label_counts[index] for index, name in enumerate(shards.classes)}
     parts = [part for part in shards.summary["parts"] if part["rows"]]
-    stored = sum(rows for _, _, rows in shards.row_groups())
+    stored = shards.stored_rows()
     pixels = parameters.image_size**2
     checks = {
         "classes": (list(shards.classes), list(metadata["classes"])),

@@ -40,6 +40,10 @@ log = logging.getLogger(__name__)
 EXAMPLES, WRONG_EXAMPLES = 12, 4
 
 
+class OtherClassesError(ValueError):
+    """Classifier and test split were made for different classes."""
+
+
 def predict_test(
     classifier: FolderVersion, model_inputs_test: Shards, parameters: ReportingParameters
 ) -> pd.DataFrame:
@@ -51,12 +55,13 @@ def predict_test(
         every class ``probability_<class>`` (the network's own) and ``calibrated_<class>``.
 
     Raises:
-        ValueError: If there are no test scans, or classifier and test split have different classes.
+        OtherClassesError: Classifier and test split have different classes.
+        ValueError: There are no test scans.
     """
     trained = TrainedClassifier.from_files(classifier.read)
     classes = trained.recipe.classes
     if classes != tuple(model_inputs_test.classes):
-        raise ValueError(
+        raise OtherClassesError(
             f"The classifier knows the classes {', '.join(classes)}; the test split has "
             f"{', '.join(model_inputs_test.classes)}. Run `kedro run --pipelines=training,reporting`."
         )
@@ -218,6 +223,7 @@ def build_report(
     metrics: Mapping[str, float | None],
     classification_report: Mapping[str, Any],
     split_metadata: Mapping[str, Any],
+    preprocessing_stats: Mapping[str, Any],
     exploration: Mapping[str, Any],
     classifier: FolderVersion,
     **pictures: bytes,
@@ -227,6 +233,7 @@ def build_report(
         metrics=metrics,
         report=classification_report,
         split_metadata=split_metadata,
+        preprocessing_stats=preprocessing_stats,
         exploration=exploration,
         training_history=read_document(classifier, HISTORY_FILE),
         model_metadata=read_document(classifier, METADATA_FILE),

@@ -77,6 +77,7 @@ def create_pipeline() -> Pipeline:
                     "metrics": "metrics",
                     "classification_report": "classification_report",
                     "split_metadata": "split_metadata",
+                    "preprocessing_stats": "preprocessing_stats",
                     "exploration": "exploration",
                     "classifier": "classifier",
                     **{f"{name.removesuffix('_figure')}_png": name for name in FIGURES},

@@ -17,9 +17,9 @@ from brain_mri.evaluation.calibration import (
     fit_temperature,
     out_of_distribution_threshold,
 )
+from brain_mri.models.checkpoints import Checkpoints
 from brain_mri.models.export import ExportedGraph, export_onnx
 from brain_mri.models.loop import train_classifier
-from brain_mri.models.network import build_network
 from brain_mri.models.predict import Predictions, predict_shards
 from brain_mri.models.recipe import Recipe, make_recipe
 from brain_mri.models.shards import Shards
@@ -76,13 +76,18 @@ def choose_recipe(
 
 
 def train_network(
-    train: Shards, validation: Shards, split_metadata: Mapping[str, Any], parameters: TrainingParameters
+    train: Shards,
+    validation: Shards,
+    checkpoints: Checkpoints,
+    split_metadata: Mapping[str, Any],
+    parameters: TrainingParameters,
 ) -> tuple[Model, dict[str, Any]]:
     """Build and train the network of a run.
 
     Args:
         train: Images to learn from.
         validation: Images that decide about learning rate, stopping and the best weights.
+        checkpoints: Store of the best weights while the training runs.
         split_metadata: Its ``source.kind`` decides what "auto" means.
         parameters: What the user decided.
 
@@ -96,8 +101,7 @@ def train_network(
     """
     kind = split_metadata["source"]["kind"]
     recipe = choose_recipe(parameters, kind, train.image_size, tuple(train.classes))
-    network = build_network(recipe)
-    history = train_classifier(network, recipe, train, validation)
+    network, history = train_classifier(recipe, train, validation, checkpoints)
     return network, {"recipe": recipe.model_dump(mode="json"), **history}
 
 
@@ -138,6 +142,7 @@ def publish_classifier(
         graph=graph,
         split_metadata=split_metadata,
     )
+    metadata["training_parameters"] = parameters.model_dump(mode="json")
     classifier = TrainedClassifier(network, graph.content, calibration, recipe, history, metadata)
     log.info(
         "Classifier: validation accuracy %.3f, temperature %.2f, abstains below %.2f, ONNX within %.1g.",

@@ -16,6 +16,7 @@ def create_pipeline() -> Pipeline:
                 inputs=[
                     "model_inputs_train@shards",
                     "model_inputs_validation@shards",
+                    "checkpoints",
                     "split_metadata",
                     "params:training",
                 ],

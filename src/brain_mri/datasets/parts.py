@@ -1,0 +1,72 @@
+"""Parquet parts: written row group by row group, with the memory of one, and read by Spark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from brain_mri.storage.files import replace_file
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrameReader
+
+ROW_GROUP_BYTES = 16 * 2**20
+"""Small enough to shuffle by row groups, large enough that reading one is a sequential read."""
+
+
+class PartWriter:
+    """Collects rows and writes them as row groups of about `ROW_GROUP_BYTES`.
+
+    Attributes:
+        row_groups: Rows of every row group written so far.
+    """
+
+    def __init__(self, writer: pq.ParquetWriter, schema: pa.Schema) -> None:
+        self._writer = writer
+        self._schema = schema
+        self._pending: list[pa.RecordBatch] = []
+        self._bytes = 0
+        self.row_groups: list[int] = []
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Add rows of the part's schema."""
+        if not len(batch):
+            return
+        self._pending.append(batch)
+        self._bytes += batch.nbytes
+        if self._bytes >= ROW_GROUP_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is pending."""
+        if self._pending:
+            table = pa.Table.from_batches(self._pending, self._schema).combine_chunks()
+            self._writer.write_table(table, row_group_size=len(table))
+            self.row_groups.append(len(table))
+            self._pending, self._bytes = [], 0
+
+
+@contextmanager
+def write_parquet(filesystem: Any, path: str, schema: pa.Schema, compression: str) -> Iterator[PartWriter]:
+    """Write one part beside its place; it appears there, verified, when the block ends without an error.
+
+    Example:
+        >>> with write_parquet(filesystem, "/data/part-00000.parquet", schema, "zstd") as part:
+        ...     part.add(batch)
+    """
+    with (
+        replace_file(filesystem, path) as stream,
+        pq.ParquetWriter(stream, schema, compression=compression) as writer,
+    ):
+        part = PartWriter(writer, schema)
+        yield part
+        part.flush()
+
+
+def literal_paths(reader: DataFrameReader) -> DataFrameReader:
+    """Let Spark take paths as they are: a storage root may hold `[`, `{` or `*`, which it would glob."""
+    return reader.option("__globPaths__", "false")  # Spark's DataSource.GLOB_PATHS_KEY

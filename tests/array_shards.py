@@ -1,0 +1,67 @@
+"""Model inputs in memory, for tests that need no storage: a `brain_mri.models.shards.Shards`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brain_mri.models.shards import Batch
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayShards:
+    """Labelled images that are arrays already; their place is their index.
+
+    Attributes:
+        pixels: uint8, shape ``(n, size, size)``.
+        labels: int64, shape ``(n,)``.
+        classes: Class keys in the order of the labels.
+
+    Example:
+        >>> shards = ArrayShards(np.zeros((3, 32, 32), np.uint8), np.array([0, 1, 1]), ("no", "yes"))
+        >>> shards.rows, dict(shards.label_counts)
+        (3, {0: 1, 1: 2})
+    """
+
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+
+    @property
+    def rows(self) -> int:
+        """Number of images."""
+        return len(self.labels)
+
+    @property
+    def label_counts(self) -> dict[int, int]:
+        """Images per label."""
+        return {label: int((self.labels == label).sum()) for label in range(len(self.classes))}
+
+    @property
+    def image_size(self) -> int:
+        """Height and width in pixels."""
+        return int(self.pixels.shape[1])
+
+    def batches(self, batch_size: int) -> Iterator[Batch]:
+        """Yield everything once, in order."""
+        for start in range(0, self.rows, batch_size):
+            stop = min(start + batch_size, self.rows)
+            scan_ids = np.array([str(number) for number in range(start, stop)])
+            yield scan_ids, self.labels[start:stop], self.pixels[start:stop]
+
+    def tensorflow(self, batch_size: int, shuffle_seed: int | None = None) -> tf.data.Dataset:
+        """Everything once, as batches of (pixels, label, index)."""
+        import tensorflow as tf
+
+        order = np.arange(self.rows, dtype=np.int64)
+        if shuffle_seed is not None:
+            np.random.default_rng(shuffle_seed).shuffle(order)
+        examples = (self.pixels[order][..., None], self.labels[order].astype(np.int64), order)
+        return tf.data.Dataset.from_tensor_slices(examples).batch(batch_size).prefetch(2)
