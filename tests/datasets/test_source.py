@@ -153,7 +153,7 @@ def test_names_that_are_no_utf8_can_be_kept_and_read(tmp_path: Path) -> None:
     files = table.load()
     assert files["path"].tolist() == ["M\\xe9ningiome.jpg", "a::b.jpg", "ä.jpg"]
     assert [read_file(*open_filesystem(url)) for url in files["url"]] == [b"1", b"2", b"3"]
-    assert survey_source(RawFolder("-"), str(folder)).startswith("folder ")
+    assert survey_source(RawFolder("-"), str(folder)).identity.startswith("folder ")
 
 
 def test_hidden_files_are_nobodys_data_and_suffixes_do_not_matter(tmp_path: Path) -> None:
