@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 Batch = tuple[NDArray[np.str_], NDArray[np.int64], NDArray[np.uint8]]
 
+_PREFETCHED = 4  # batches that wait while a step runs
+
 SHUFFLE_WINDOW_BYTES = 128 * 2**20
 """So much is read and shuffled at once: memory stays flat, and a window still holds some thousand scans."""
 
@@ -121,12 +123,13 @@ class ShardSet:
         tables = []
         for path, number, _ in groups:
             with filesystem.open(path, "rb") as stream:
-                tables.append(pq.ParquetFile(stream).read_row_group(number))
+                # Arrow's threads would call back into Python for every read, while TensorFlow has the cores.
+                part = pq.ParquetFile(stream, pre_buffer=False)
+                tables.append(part.read_row_group(number, use_threads=False))
         table = pa.concat_tables(tables)
-        size = self.image_size
-        content = b"".join(value.as_buffer() for value in table["pixels"])
-        pixels = np.frombuffer(content, np.uint8).reshape(-1, size, size)
-        return np.asarray(table["scan_id"].to_pylist(), dtype=np.str_), table["label"].to_numpy(), pixels
+        pixels = np.concatenate([_bytes_of(chunk) for chunk in table["pixels"].chunks])
+        scan_ids = np.asarray(table["scan_id"].to_pylist(), dtype=np.str_)
+        return scan_ids, table["label"].to_numpy(), pixels.reshape(-1, self.image_size, self.image_size)
 
     def batches(self, batch_size: int, shuffle_seed: int | None = None) -> Iterator[Batch]:
         """Yield every scan once, in batches of `batch_size`, the last one smaller.
@@ -186,7 +189,18 @@ class ShardSet:
         )
         dataset = tf.data.Dataset.from_generator(generate, output_signature=signature)
         batches = -(-self.rows // batch_size)
-        return dataset.apply(tf.data.experimental.assert_cardinality(batches)).prefetch(tf.data.AUTOTUNE)
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches)).prefetch(_PREFETCHED)
+        # With autotuning, the end of a pass can wait 40 s until the tuner's thread wakes up (seen in
+        # TensorFlow 2.21, when the iterator is destroyed); and here is nothing to tune.
+        fixed = tf.data.Options()
+        fixed.autotune.enabled = False
+        return dataset.with_options(fixed)
+
+
+def _bytes_of(column: pa.BinaryArray) -> NDArray[np.uint8]:
+    """All values of a binary column in one array, without a copy."""
+    offsets = np.frombuffer(column.buffers()[1], np.int32)[column.offset : column.offset + len(column) + 1]
+    return np.frombuffer(column.buffers()[2], np.uint8)[offsets[0] : offsets[-1]]
 
 
 def scan_numbers(scan_ids: NDArray[np.str_]) -> NDArray[np.int64]:
