@@ -124,7 +124,6 @@ def test_a_download_over_existing_data_is_a_sentence(tmp_path: Path) -> None:
     assert result.output.startswith(f"Error: {tmp_path} is there already.")
 
 
-@pytest.mark.slow
 def test_kedro_viz_builds_a_static_site_without_java(project: Path) -> None:
     result = kedro(project, "viz", "build", "--include-previews", "--include-hooks")
     assert result.returncode == 0, result.stderr[-3000:]

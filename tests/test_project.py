@@ -246,9 +246,13 @@ def test_kedro_viz_shows_pictures_without_a_jvm(finished: Path, tmp_path: Path) 
     assert previews.get("metrics.json") == "JSONPreview"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    "moment", ["scans.parquet", "model_inputs_train.parquet", "model_inputs_test.parquet"]
+    "moment",
+    [
+        pytest.param("scans.parquet", marks=pytest.mark.slow),
+        "model_inputs_train.parquet",
+        pytest.param("model_inputs_test.parquet", marks=pytest.mark.slow),
+    ],
 )
 def test_a_killed_run_continues_to_the_same_result(
     finished: Path, source: Path, tmp_path: Path, run: Run, moment: str

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.spark, pytest.mark.tensorflow]
+from brain_mri.imaging.phantom import write_phantom_folder
+
+pytestmark = [pytest.mark.spark, pytest.mark.tensorflow]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -34,14 +36,13 @@ def _metrics_of_a_run(storage: Path, *words: str) -> dict[str, Any]:
 
 def test_the_default_run_on_phantoms_reaches_0_9(tmp_path: Path) -> None:
     source = tmp_path / "phantom"
-    from brain_mri.imaging.phantom import write_phantom_folder
-
-    write_phantom_folder(source, seed=20, processes=1)
+    write_phantom_folder(source, seed=20)
     metrics = _metrics_of_a_run(tmp_path / "storage", f"--params=ingestion.source={source}")
     assert metrics["accuracy"] >= 0.9
     assert min(metrics[f"recall_{name}"] for name in ("glioma", "meningioma", "notumor", "pituitary")) >= 0.75
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 def test_the_baseline_reaches_0_92_on_real_scans_split_without_leaks(
     tmp_path: Path, real_data: Path, real_weights: Path
