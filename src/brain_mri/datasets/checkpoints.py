@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from kedro.io import AbstractDataset, DatasetError
+from kedro.io import DatasetError
 
+from brain_mri.datasets.located import LocatedDataset
 from brain_mri.storage.files import open_filesystem, read_file, remove, write_file
 
 
@@ -46,7 +47,7 @@ class CheckpointStore:
         remove(*open_filesystem(self.url, **self.options))
 
 
-class CheckpointStoreDataset(AbstractDataset[None, CheckpointStore]):
+class CheckpointStoreDataset(LocatedDataset[None, CheckpointStore]):
     """A folder of checkpoints as a `CheckpointStore`, the handle that training writes through.
 
     Example:
@@ -56,18 +57,6 @@ class CheckpointStoreDataset(AbstractDataset[None, CheckpointStore]):
           filepath: ${globals:storage}/06_models/checkpoints
         ```
     """
-
-    def __init__(
-        self,
-        *,
-        filepath: str,
-        credentials: dict[str, Any] | None = None,
-        fs_args: dict[str, Any] | None = None,
-        metadata: dict[str, Any] | None = None,
-    ) -> None:
-        self._filepath = filepath
-        self._options = {**(fs_args or {}), **(credentials or {})}
-        self.metadata = metadata
 
     def load(self) -> CheckpointStore:
         """Return the handle; nothing is read."""
@@ -79,6 +68,3 @@ class CheckpointStoreDataset(AbstractDataset[None, CheckpointStore]):
 
     def _exists(self) -> bool:
         return True  # an empty store is one: a resumed run must not look for the node that makes it
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath}

@@ -11,44 +11,22 @@ import base64
 import io
 import json
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from kedro.io import AbstractDataset
 from kedro_datasets._typing import ImagePreview, JSONPreview, TablePreview
 
-from brain_mri.storage.files import open_filesystem, read_file, write_file
+from brain_mri.datasets.located import Loaded, LocatedDataset, Saved
+from brain_mri.storage.files import read_file, write_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Saved = TypeVar("Saved")
-Loaded = TypeVar("Loaded")
 
-
-class FileDataset(AbstractDataset[Saved, Loaded], Generic[Saved, Loaded]):
-    """One file on any filesystem. Subclasses say how a value becomes bytes and back.
-
-    Args:
-        filepath: Local path or fsspec URL (`hdfs:///…`, `s3://…`).
-        credentials: Options of the filesystem that must not stand in the catalog.
-        fs_args: Further options of the filesystem.
-        metadata: Ignored here; Kedro-Viz reads its layer from it.
-    """
-
-    def __init__(
-        self,
-        *,
-        filepath: str,
-        credentials: dict[str, Any] | None = None,
-        fs_args: dict[str, Any] | None = None,
-        metadata: dict[str, Any] | None = None,
-    ) -> None:
-        self._filepath = filepath
-        self._options = {**(fs_args or {}), **(credentials or {})}
-        self.metadata = metadata
+class FileDataset(LocatedDataset[Saved, Loaded], Generic[Saved, Loaded]):
+    """One file on any filesystem. Subclasses say how a value becomes bytes and back."""
 
     @abstractmethod
     def _encode(self, data: Saved) -> bytes: ...
@@ -58,18 +36,15 @@ class FileDataset(AbstractDataset[Saved, Loaded], Generic[Saved, Loaded]):
 
     def load(self) -> Loaded:
         """Read and decode the file."""
-        return self._decode(read_file(*open_filesystem(self._filepath, **self._options)))
+        return self._decode(read_file(*self._open()))
 
     def save(self, data: Saved) -> None:
         """Encode and write the file: beside, verified, renamed."""
-        write_file(*open_filesystem(self._filepath, **self._options), self._encode(data))
+        write_file(*self._open(), self._encode(data))
 
     def _exists(self) -> bool:
-        filesystem, path = open_filesystem(self._filepath, **self._options)
+        filesystem, path = self._open()
         return bool(filesystem.isfile(path))
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath}
 
 
 class JsonDataset(FileDataset[Any, Any]):
@@ -126,7 +101,7 @@ class TableDataset(FileDataset[pd.DataFrame, pd.DataFrame]):
 
     def preview(self, nrows: int = 10) -> TablePreview:
         """The first rows, for Kedro-Viz; binary columns as their length."""
-        filesystem, path = open_filesystem(self._filepath, **self._options)
+        filesystem, path = self._open()
         with filesystem.open(path, "rb") as stream:
             file = pq.ParquetFile(stream, pre_buffer=False, buffer_size=2**16)
             first = next(file.iter_batches(nrows), None)

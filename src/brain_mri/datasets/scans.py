@@ -16,10 +16,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from kedro.io import AbstractDataset, DatasetError
+from kedro.io import DatasetError
 from kedro_datasets._typing import ImagePreview
 from PIL import Image
 
+from brain_mri.datasets.located import LocatedDataset
 from brain_mri.datasets.packing import (
     INSPECTION_SCHEMA,
     INSPECTIONS,
@@ -107,7 +108,7 @@ class PackedScans:
                 yield pq.read_table(stream, columns=columns)
 
 
-class PackedScansDataset(AbstractDataset[Packing, PackedScans]):
+class PackedScansDataset(LocatedDataset[Packing, PackedScans]):
     """The packed scans: saving a `Packing` carries it out, loading gives a `PackedScans` handle.
 
     Example:
@@ -117,18 +118,6 @@ class PackedScansDataset(AbstractDataset[Packing, PackedScans]):
           filepath: ${globals:storage}/02_intermediate/scans.parquet
         ```
     """
-
-    def __init__(
-        self,
-        *,
-        filepath: str,
-        credentials: dict[str, Any] | None = None,
-        fs_args: dict[str, Any] | None = None,
-        metadata: dict[str, Any] | None = None,
-    ) -> None:
-        self._filepath = filepath
-        self._options = {**(fs_args or {}), **(credentials or {})}
-        self.metadata = metadata
 
     def load(self) -> PackedScans:
         """Return the handle; nothing is read yet."""
@@ -143,7 +132,7 @@ class PackedScansDataset(AbstractDataset[Packing, PackedScans]):
 
     def save(self, data: Packing) -> None:
         """Pack the files, in parallel, and publish the result in one rename."""
-        filesystem, path = open_filesystem(self._filepath, **self._options)
+        filesystem, path = self._open()
         with replace_folder(filesystem, path) as staging:
             url = filesystem.unstrip_protocol(staging)
             started = time.perf_counter()
@@ -180,11 +169,8 @@ class PackedScansDataset(AbstractDataset[Packing, PackedScans]):
         return ImagePreview(base64.b64encode(buffer.getvalue()).decode())
 
     def _exists(self) -> bool:
-        filesystem, path = open_filesystem(self._filepath, **self._options)
+        filesystem, path = self._open()
         return bool(filesystem.exists(f"{path}/{COMPLETE}"))
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath}
 
 
 class SparkScansDataset(PackedScansDataset):

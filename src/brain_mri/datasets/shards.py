@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from kedro.io import AbstractDataset, DatasetError
+from kedro.io import DatasetError
 from kedro_datasets._typing import ImagePreview
 from numpy.typing import NDArray
 from PIL import Image
 
+from brain_mri.datasets.located import LocatedDataset
 from brain_mri.storage.files import COMPLETE, open_filesystem, read_file
 
 if TYPE_CHECKING:
@@ -223,7 +224,7 @@ def _windows(groups: list[tuple[str, int, int]], rows: int) -> Iterator[list[tup
         yield window
 
 
-class ShardSetDataset(AbstractDataset[None, Any]):
+class ShardSetDataset(LocatedDataset[None, Any]):
     """Model inputs as a `ShardSet`, the handle that training and reporting read through.
 
     Example:
@@ -233,18 +234,6 @@ class ShardSetDataset(AbstractDataset[None, Any]):
           filepath: ${globals:storage}/05_model_input/model_inputs_train.parquet
         ```
     """
-
-    def __init__(
-        self,
-        *,
-        filepath: str,
-        credentials: dict[str, Any] | None = None,
-        fs_args: dict[str, Any] | None = None,
-        metadata: dict[str, Any] | None = None,
-    ) -> None:
-        self._filepath = filepath
-        self._options = {**(fs_args or {}), **(credentials or {})}
-        self.metadata = metadata
 
     def load(self) -> Any:
         """Return the handle; nothing but the completion mark is read."""
@@ -273,11 +262,8 @@ class ShardSetDataset(AbstractDataset[None, Any]):
         return shards
 
     def _exists(self) -> bool:
-        filesystem, path = open_filesystem(self._filepath, **self._options)
+        filesystem, path = self._open()
         return bool(filesystem.exists(f"{path}/{COMPLETE}"))
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath}
 
 
 class TensorFlowShardsDataset(ShardSetDataset):
