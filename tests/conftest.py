@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from hypothesis import settings
 
 # The same examples on every machine, however busy it is.
@@ -78,3 +80,12 @@ def make_scans(tmp_path: Path):  # type: ignore[no-untyped-def]
         return folder
 
     return make
+
+
+@pytest.fixture
+def parameters() -> dict[str, Any]:
+    """What the configuration files hold, all sections."""
+    values: dict[str, Any] = {}
+    for path in (REPOSITORY / "conf" / "base").glob("parameters*.yml"):
+        values |= yaml.safe_load(path.read_text(encoding="utf-8"))
+    return values

@@ -31,7 +31,7 @@ class Broken(AbstractDataset[None, None]):
         raise self._error
 
     def save(self, data: None) -> None:
-        raise NotImplementedError
+        raise self._error
 
     def _describe(self) -> dict[str, str]:
         return {}

@@ -3,24 +3,11 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from brain_mri.parameters import SECTIONS, ParameterError, check_parameters
-
-CONF = Path(__file__).resolve().parents[1] / "conf" / "base"
-
-
-@pytest.fixture
-def parameters() -> dict[str, Any]:
-    """What the configuration files hold."""
-    values: dict[str, Any] = {}
-    for path in CONF.glob("parameters*.yml"):
-        values |= yaml.safe_load(path.read_text(encoding="utf-8"))
-    return values
 
 
 def test_the_files_hold_every_parameter_and_no_other(parameters: dict[str, Any]) -> None:

@@ -6,22 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from brain_mri.datasets.source import RawFolder, survey_source
 from brain_mri.models.estimate import processor_cores
 from brain_mri.plan import count_gpus, describe_run
-
-CONF = Path(__file__).resolve().parents[1] / "conf" / "base"
-
-
-@pytest.fixture
-def parameters() -> dict[str, Any]:
-    """What the configuration files hold."""
-    values: dict[str, Any] = {}
-    for path in CONF.glob("parameters*.yml"):
-        values |= yaml.safe_load(path.read_text(encoding="utf-8"))
-    return values
 
 
 def describe(parameters: dict[str, Any], raw: Path, *, trains: bool = True) -> str:

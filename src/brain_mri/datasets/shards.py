@@ -128,7 +128,7 @@ class ShardSet:
                 part = pq.ParquetFile(stream, pre_buffer=False)
                 tables.append(part.read_row_group(number, use_threads=False))
         table = pa.concat_tables(tables)
-        pixels = np.concatenate([_bytes_of(chunk) for chunk in table["pixels"].chunks])
+        pixels = np.concatenate([bytes_of(chunk) for chunk in table["pixels"].chunks])
         scan_ids = np.asarray(table["scan_id"].to_pylist(), dtype=np.str_)
         return scan_ids, table["label"].to_numpy(), pixels.reshape(-1, self.image_size, self.image_size)
 
@@ -198,8 +198,10 @@ class ShardSet:
         return dataset.with_options(fixed)
 
 
-def _bytes_of(column: pa.BinaryArray) -> NDArray[np.uint8]:
+def bytes_of(column: pa.BinaryArray) -> NDArray[np.uint8]:
     """All values of a binary column in one array, without a copy."""
+    if not len(column):
+        return np.empty(0, np.uint8)
     offsets = np.frombuffer(column.buffers()[1], np.int32)[column.offset : column.offset + len(column) + 1]
     return np.frombuffer(column.buffers()[2], np.uint8)[offsets[0] : offsets[-1]]
 

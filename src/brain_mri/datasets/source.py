@@ -35,11 +35,13 @@ class Source:
         kind: A folder of images, a table that names them, or drawn phantoms.
         url: Local path or fsspec URL.
         why: How it was chosen, for the log.
+        drawn: Whether it is the phantom folder that a run draws itself; it may not be there yet.
     """
 
     kind: Literal["folder", "table", "phantom"]
     url: str
     why: str
+    drawn: bool = False
 
     @property
     def is_shared(self) -> bool:
@@ -77,13 +79,8 @@ class RawFolder:
         if own is not None:
             return _existing(*own)
         phantom = str(Path(self.path) / PHANTOM_FOLDER)
-        return Source(
-            "phantom", phantom, f"no ingestion.source, no {ENVIRONMENT_VARIABLE} and nothing in data/01_raw"
-        )
-
-    def draws(self, source: Source) -> bool:
-        """Whether the source is the phantom folder that a run draws itself; it may not be there yet."""
-        return source.kind == "phantom" and source.url == str(Path(self.path) / PHANTOM_FOLDER)
+        why = f"no ingestion.source, no {ENVIRONMENT_VARIABLE} and nothing in data/01_raw"
+        return Source("phantom", phantom, why, drawn=True)
 
     def draw_phantoms(self, images: int, seed: int) -> None:
         """Draw the phantom folder, unless it is there as asked for."""
@@ -206,7 +203,8 @@ def locate_files(paths: list[str], base: str) -> pd.DataFrame:
 
 
 def _existing(named: str, why: str) -> Source:
-    url = named if "://" in named else str(Path(named).expanduser())
+    # Absolute, because what is recorded is read later, perhaps by a command typed elsewhere.
+    url = named if "://" in named else str(Path(named).expanduser().absolute())
     filesystem, path = open_filesystem(url)
     if not filesystem.exists(path):
         near = _nearest_existing(filesystem, path)
@@ -305,7 +303,7 @@ def survey_source(raw: RawFolder, asked: str | None) -> Survey:
         SourceError: What was asked for is not there or cannot be listed.
     """
     source = raw.choose(asked)
-    if raw.draws(source):
+    if source.drawn:
         return Survey(source, 0, 0, "phantoms drawn by the run")  # its parameters say the rest
     if source.kind == "table":
         table, _ = read_table(source)

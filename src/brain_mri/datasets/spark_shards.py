@@ -9,14 +9,13 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 from kedro.io import DatasetError
 from kedro_datasets._typing import ImagePreview
 from kedro_datasets.spark import SparkDatasetV2
 
 from brain_mri.datasets.parts import literal_paths, write_parquet
-from brain_mri.datasets.shards import ShardSetDataset
+from brain_mri.datasets.shards import ShardSetDataset, bytes_of
 from brain_mri.spark.batches import Batches, MappedBatches, timed
 from brain_mri.spark.session import get_session
 from brain_mri.storage.files import COMPLETE, open_filesystem, replace_folder, write_file
@@ -122,7 +121,7 @@ def write_part(
     with write_parquet(filesystem, f"{folder}/{name}", schema, "snappy") as part:
         for batch, seconds in timed(function(batches)):
             prepare += seconds
-            pixels = np.frombuffer(b"".join(value.as_buffer() for value in batch["pixels"]), np.uint8)
+            pixels = bytes_of(batch["pixels"])
             labels.update(batch["label"].to_pylist())
             record["bytes"] += pixels.size
             record["minimum"] = min(record["minimum"], int(pixels.min(initial=255)))

@@ -39,7 +39,7 @@ def list_scans(raw: RawFolder, parameters: IngestionParameters) -> tuple[pd.Data
         source: kind, url, why, layout, files, bytes.
     """
     source = raw.choose(parameters.source)
-    if raw.draws(source):
+    if source.drawn:
         raw.draw_phantoms(parameters.phantom.images, parameters.phantom.seed)
     classes = parameters.class_set()
     if source.kind == "table":
