@@ -14,7 +14,6 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from brain_mri.storage.files import (
-    CorruptWriteError,
     local_url,
     open_filesystem,
     read_file,
@@ -23,6 +22,7 @@ from brain_mri.storage.files import (
     sweep,
     write_file,
 )
+from brain_mri.storage.verification import CorruptWriteError
 
 
 class BitFlippingFileSystem(LocalFileSystem):

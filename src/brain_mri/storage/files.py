@@ -7,8 +7,6 @@ temporary behind, which `sweep` removes.
 
 from __future__ import annotations
 
-import hashlib
-import io
 import logging
 import os
 import re
@@ -21,20 +19,21 @@ from urllib.parse import quote, unquote_to_bytes
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from brain_mri.storage.retry import no_repeats, retried
+from brain_mri.storage.verification import HashedStream, check_written
+
 logger = logging.getLogger(__name__)
+
+# hdfs-native registers a filesystem of its own, which can hang this process when it starts another one.
+fsspec.register_implementation("hdfs", "brain_mri.storage.hdfs.Hdfs", clobber=True)
 
 COMPLETE = "_SUCCESS"
 """Name of the mark that a folder of parts is complete; Spark writes and understands the same."""
 
 _BYTES = "bytes://"  # the scheme of local paths that are no UTF-8, percent-encoded
-_CHUNK = 2**20
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{12}\.(?P<kind>tmp|old)")
 _SWEPT_LEVELS = 3  # <root>/<layer>/<versioned folder>/ is the deepest place where a name is swapped
 _USERS_FOLDER = "01_raw"
-
-
-class CorruptWriteError(OSError):
-    """What was read back after writing is not what was written."""
 
 
 def open_filesystem(url: str, **options: Any) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -42,14 +41,21 @@ def open_filesystem(url: str, **options: Any) -> tuple[fsspec.AbstractFileSystem
 
     Args:
         url: Local path, fsspec URL, or what `local_url` gave. A local path is taken literally: fsspec alone
-            would read `a::b` as two URLs.
-        options: Options of the filesystem.
+            would read `a::b` as two URLs. So is one on HDFS (see `brain_mri.storage.hdfs`).
+        options: Options of the filesystem; on HDFS, Hadoop properties.
+
+    Raises:
+        StorageError: It is on HDFS, and nothing says where its NameNode is.
 
     Example:
         >>> filesystem, path = open_filesystem("/data/scans")
         >>> path
         '/data/scans'
     """
+    if url.startswith("hdfs://"):
+        from brain_mri.storage.hdfs import open_hdfs
+
+        return open_hdfs(url, **options)
     if url.startswith(_BYTES):
         return LocalFileSystem(**options), os.fsdecode(unquote_to_bytes(url.removeprefix(_BYTES)))
     if "://" not in url or url.startswith("file://"):
@@ -77,16 +83,20 @@ def temporary_name(path: str, kind: str = "tmp") -> str:
 
 
 @contextmanager
-def replace_file(filesystem: fsspec.AbstractFileSystem, path: str) -> Iterator[io.RawIOBase]:
+def replace_file(filesystem: fsspec.AbstractFileSystem, path: str) -> Iterator[HashedStream]:
     """Write a file beside `path`; on success it takes the place of `path`, on failure it goes.
 
-    What was written is read back and compared, a chunk at a time, so a file may be larger than memory.
+    What was written is read back and compared, a chunk at a time, so a file may be larger than memory. For
+    the same reason it cannot be written again from here when a DataNode is lost on the way: whoever fills
+    the stream does the whole of it once more (`retried` around it, as `write_file`, or a task that Spark
+    repeats).
 
     Yields:
         A stream to write to.
 
     Raises:
         CorruptWriteError: The storage returned other bytes than were written. The old file is untouched.
+        StorageError: The storage failed. The old file is untouched.
 
     Example:
         >>> with replace_file(filesystem, "/data/scans.bin") as stream:
@@ -96,57 +106,30 @@ def replace_file(filesystem: fsspec.AbstractFileSystem, path: str) -> Iterator[i
     filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
     try:
         with filesystem.open(temporary, "wb") as stream:
-            written = _HashedStream(stream)
+            written = HashedStream(stream)
             yield written
-        _check_written(filesystem, temporary, written, path)
+        check_written(filesystem, temporary, written, path)
         rename(filesystem, temporary, path)
     except BaseException:
-        remove(filesystem, temporary)
+        _discard(filesystem, temporary)
         raise
-
-
-class _HashedStream(io.RawIOBase):
-    """Passes on what is written to it, and keeps its sha256 and size."""
-
-    def __init__(self, stream: Any) -> None:
-        super().__init__()
-        self._stream = stream
-        self.sha256 = hashlib.sha256()
-        self.size = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, content: Any) -> int:
-        self.sha256.update(content)
-        self.size += len(content)
-        self._stream.write(content)
-        return len(content)
-
-
-def _check_written(
-    filesystem: fsspec.AbstractFileSystem, temporary: str, written: _HashedStream, path: str
-) -> None:
-    found = hashlib.sha256()
-    with filesystem.open(temporary, "rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            found.update(chunk)
-    if found.digest() != written.sha256.digest():
-        raise CorruptWriteError(
-            f"{path}: wrote {written.size} bytes with sha256 {written.sha256.hexdigest()}, read back "
-            f"{found.hexdigest()}. The previous file is untouched; check the disk or the DataNodes and run "
-            "again."
-        )
 
 
 def write_file(filesystem: fsspec.AbstractFileSystem, path: str, content: bytes) -> None:
     """Write a whole file: beside, read back and compared, then renamed over the old one.
 
+    Where the storage fails and may come back, the whole file is written again.
+
     Raises:
         CorruptWriteError: The storage returned other bytes than were written. The old file is untouched.
+        StorageError: The storage still fails. The old file is untouched.
     """
-    with replace_file(filesystem, path) as stream:
-        stream.write(content)
+
+    def write() -> None:
+        with replace_file(filesystem, path) as stream:
+            stream.write(content)
+
+    retried(write, path)
 
 
 def read_file(filesystem: fsspec.AbstractFileSystem, path: str) -> bytes:
@@ -158,12 +141,15 @@ def read_file(filesystem: fsspec.AbstractFileSystem, path: str) -> bytes:
 def rename(filesystem: fsspec.AbstractFileSystem, source: str, target: str) -> None:
     """Rename a file over another.
 
-    On a local disk this is atomic. Elsewhere it is what the filesystem makes of it: pyarrow's HDFS and object
-    stores put the new file over the old one, others refuse while there is one. There the old file is removed
-    first, and a reader (or a kill) between the two steps finds none.
+    On a local disk and on HDFS this is atomic. Elsewhere it is what the filesystem makes of it: object stores
+    put the new file over the old one, others refuse while there is one. There the old file is removed first,
+    and a reader (or a kill) between the two steps finds none.
     """
     if isinstance(filesystem, LocalFileSystem):
         filesystem.mv(source, target)
+        return
+    if filesystem.protocol == "hdfs":
+        filesystem.mv(source, target, overwrite=True)
         return
     try:
         filesystem.mv(source, target)
@@ -178,7 +164,13 @@ def rename(filesystem: fsspec.AbstractFileSystem, source: str, target: str) -> N
 def remove(filesystem: fsspec.AbstractFileSystem, path: str) -> None:
     """Remove a file or a folder with everything in it, if it is there."""
     with suppress(FileNotFoundError):
-        filesystem.rm(path, recursive=filesystem.isdir(path))
+        filesystem.rm(path, recursive=True)
+
+
+def _discard(filesystem: fsspec.AbstractFileSystem, path: str) -> None:
+    """Remove a temporary after a failure; what cannot be removed now is swept by a later run."""
+    with suppress(OSError), no_repeats():
+        remove(filesystem, path)
 
 
 @contextmanager
@@ -200,7 +192,7 @@ def replace_folder(filesystem: fsspec.AbstractFileSystem, path: str) -> Iterator
     try:
         yield staging
     except BaseException:
-        remove(filesystem, staging)
+        _discard(filesystem, staging)
         raise
     if filesystem.exists(path):
         filesystem.mv(path, old, recursive=True)

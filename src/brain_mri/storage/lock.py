@@ -15,7 +15,8 @@ from typing import Any
 import psutil
 from fsspec.implementations.local import LocalFileSystem
 
-from brain_mri.storage.files import open_filesystem, read_file, remove, temporary_name
+from brain_mri.storage.faults import StorageError
+from brain_mri.storage.files import open_filesystem, read_file, remove, temporary_name, write_file
 
 logger = logging.getLogger(__name__)
 
@@ -74,9 +75,13 @@ class RunLock:
         """Give the lock back, if this object still holds it."""
         if self in _held:
             _held.discard(self)
-            with suppress(FileNotFoundError):
+            try:
                 if read_file(self._filesystem, self._path) == self._content:
                     remove(self._filesystem, self._path)
+            except FileNotFoundError:
+                pass
+            except StorageError as error:  # the run has ended; what it did counts
+                logger.warning("The lock %s stays, a later run takes it over: %s", self._path, error)
 
     def _read(self) -> bytes:
         try:
@@ -87,9 +92,10 @@ class RunLock:
     def _create(self, content: bytes) -> None:
         """Write the lock file, unless there is one.
 
-        On a local disk the system sees to it that only one run succeeds. Elsewhere (HDFS, object stores)
-        there is no such promise through fsspec: the file is written beside and moved, and of two runs that
-        start within the same few milliseconds both may go on.
+        On a local disk and on HDFS the system sees to it that only one run succeeds: the disk creates a file
+        exclusively, the NameNode renames onto a name only where there is nothing (and so the lock is never
+        half written or open, even if the run is killed meanwhile). Elsewhere there is no such promise through
+        fsspec: of two runs that start within the same few milliseconds both may go on.
         """
         if isinstance(self._filesystem, LocalFileSystem):
             try:
@@ -104,16 +110,18 @@ class RunLock:
                 raise
             return
         temporary = temporary_name(self._path)
+        write_file(self._filesystem, temporary, content)
         try:
-            with self._filesystem.open(temporary, "wb") as stream:
-                stream.write(content)
-        except BaseException:
+            if self._filesystem.exists(self._path):
+                raise self._beaten()
+            self._filesystem.mv(temporary, self._path)
+        except (
+            FileExistsError,
+            FileNotFoundError,
+        ):  # the latter where a run that was faster has swept already
+            raise self._beaten() from None
+        finally:
             remove(self._filesystem, temporary)
-            raise
-        if self._filesystem.exists(self._path):
-            remove(self._filesystem, temporary)
-            raise self._beaten()
-        self._filesystem.mv(temporary, self._path)
 
     def _remove_dead(self, content: bytes) -> None:
         """Remove a dead lock that holds `content`.
