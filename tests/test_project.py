@@ -249,29 +249,34 @@ def test_kedro_viz_shows_pictures_without_a_jvm(finished: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     "moment",
     [
-        pytest.param("scans.parquet", marks=pytest.mark.slow),
-        "model_inputs_train.parquet",
-        pytest.param("model_inputs_test.parquet", marks=pytest.mark.slow),
+        pytest.param(("02_intermediate/scans.parquet", "scans.parquet/.part-*.tmp"), marks=pytest.mark.slow),
+        ("05_model_input/model_inputs_train.parquet", ".model_inputs_train.parquet.*.tmp"),
+        pytest.param(
+            ("05_model_input/model_inputs_test.parquet", ".model_inputs_test.parquet.*.tmp"),
+            marks=pytest.mark.slow,
+        ),
     ],
+    ids=["scans", "model_inputs_train", "model_inputs_test"],
 )
 def test_a_killed_run_continues_to_the_same_result(
-    finished: Path, source: Path, tmp_path: Path, run: Run, moment: str
+    finished: Path, source: Path, tmp_path: Path, run: Run, moment: tuple[str, str]
 ) -> None:
     """SIGKILL while the named output is being written; the resumed run ends like the undisturbed one."""
+    output, sign = moment
     words = ("run", "--pipelines=ingestion,preprocessing")
     parameters = f"--params=ingestion.source={source},preprocessing.image_size=64,training.epochs=2"
     process = _command(*words, parameters, storage=tmp_path)
     try:
         deadline = time.monotonic() + 240
-        while not list(tmp_path.glob(f"0*/.{moment}.*.tmp")) and time.monotonic() < deadline:
+        while not list(tmp_path.glob(f"0*/{sign}")) and time.monotonic() < deadline:
             assert process.poll() is None, process.communicate()[0]
             time.sleep(0.002)
         os.killpg(process.pid, signal.SIGKILL)
     finally:
         process.kill()
         process.communicate()
-    assert list(tmp_path.glob(f"0*/.{moment}.*.tmp")), "the kill must fall inside the write"
-    assert not list(tmp_path.glob(f"0*/{moment}"))
+    assert list(tmp_path.glob(f"0*/{sign}")), "the kill must fall inside the write"
+    assert not (tmp_path / output / "_SUCCESS").exists()
     assert (tmp_path / ".run.lock").exists()
     run(tmp_path, "ingestion", "preprocessing", options={"only_missing_outputs": True})
     for split in ("train", "validation", "test"):

@@ -1,19 +1,23 @@
-"""The plan of blocks, and what the task of a block does with memory."""
+"""What the task of a block does with memory, and with files that change under it."""
 
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
-import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from brain_mri.datasets.packing import INSPECTIONS, Block, pack_block, plan_blocks
+from brain_mri.datasets.blocks import Block
+from brain_mri.datasets.packing import INSPECTIONS, SourceChangedError, pack_block
 from brain_mri.imaging.decode import DecodeLimits
+from brain_mri.imaging.inspect import Inspection, inspect_scan
+from brain_mri.storage.faults import StorageError
 
 MEBIBYTE = 2**20
 
@@ -27,29 +31,6 @@ def _write_pictures(folder: Path, count: int) -> None:
 
 def _block(folder: Path) -> Block:
     return Block(0, tuple((path.name, str(path)) for path in sorted(folder.iterdir())))
-
-
-def test_the_plan_depends_on_the_files_alone_and_keeps_sizes_together() -> None:
-    sizes = [10, 20, 20, 20, 30, 40, 50, 60, 70] * 40
-    files = pd.DataFrame({"path": [f"{n:04d}" for n in range(len(sizes))], "url": "u", "bytes": sizes})
-    plan = plan_blocks(files, block_bytes=2_000)
-    shuffled = plan_blocks(files.sample(frac=1, random_state=1), block_bytes=2_000)
-    assert plan == shuffled
-    assert sorted(path for block in plan for path, _ in block.files) == files["path"].tolist()
-    small = {path for path, size in zip(files["path"], sizes, strict=True) if size == 10}
-    assert sum(1 for block in plan if small & {path for path, _ in block.files}) == 1
-
-
-def test_a_block_holds_files_of_all_kinds() -> None:
-    """Classes differ in size and folder; a block of one class would make batches of one class."""
-    rows = [
-        (f"{label}/{n}.jpg", "u", base + n) for label, base in (("a", 1000), ("b", 9000)) for n in range(500)
-    ]
-    plan = plan_blocks(pd.DataFrame(rows, columns=["path", "url", "bytes"]), block_bytes=400_000)
-    assert len(plan) > 3
-    for block in plan[:-1]:
-        share = sum(path.startswith("a/") for path, _ in block.files) / len(block.files)
-        assert 0.25 < share < 0.75
 
 
 @pytest.mark.parametrize("usable", [True, False])
@@ -69,7 +50,7 @@ def test_a_task_holds_about_a_row_group_and_not_its_block(
         tracemalloc.stop()
     assert record["bytes"] > 40 * MEBIBYTE
     assert peak < 20 * MEBIBYTE
-    part = tmp_path / "packed" / ("" if usable else INSPECTIONS) / "part-00000.parquet"
+    part = tmp_path / "packed" / ("" if usable else INSPECTIONS) / record["name"]
     assert pq.ParquetFile(part).num_row_groups == 20
 
 
@@ -88,3 +69,59 @@ def test_a_machine_short_of_memory_puts_no_scan_into_quarantine(
         with pytest.raises(MemoryError):
             pack_block(_block(source), str(tmp_path / "packed"), DecodeLimits())
     assert [path for path in (tmp_path / "packed").rglob("*") if path.is_file()] == []
+
+
+def test_a_file_that_changes_between_two_looks_at_it_stops_the_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A block's name says its content; one of other files under that name would pass for it later."""
+    source = tmp_path / "source"
+    source.mkdir()
+    _write_pictures(source, 2)
+    monkeypatch.setattr(
+        "brain_mri.datasets.parts.ROW_GROUP_BYTES", 1
+    )  # memory holds nothing: all is read twice
+    looks: list[str] = []
+
+    def inspect_and_change(content: bytes, limits: DecodeLimits) -> Inspection:
+        looks.append("first file")
+        (source / "1.bmp").write_bytes(b"another picture")
+        return inspect_scan(content, limits)
+
+    monkeypatch.setattr("brain_mri.datasets.packing.inspect_scan", inspect_and_change)
+    with pytest.raises(SourceChangedError, match=r"1\.bmp changed"):
+        pack_block(_block(source), str(tmp_path / "packed"), DecodeLimits())
+    assert looks == ["first file"]
+    assert [path for path in (tmp_path / "packed").rglob("*") if path.is_file()] == []
+
+
+def test_a_storage_that_fails_for_a_moment_gets_the_block_once_more(
+    tmp_path: Path, failing_disk: Callable[..., Any]
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    _write_pictures(source, 2)
+    disk = failing_disk("part-", faults=3)  # the look at the record, then the block, then its inspections
+    record = pack_block(_block(source), f"failing://{tmp_path}/packed", DecodeLimits())
+    assert disk.faults == 0, "the faults must fall into the task"
+    assert pq.read_metadata(tmp_path / "packed" / record["name"]).num_rows == record["rows"] == 2
+    files = [path.name for path in (tmp_path / "packed").rglob("*") if path.is_file()]
+    assert sorted(files) == sorted([record["name"], record["name"], f"{record['name']}.json"])
+
+
+@pytest.mark.parametrize("gone", ["storage", "file"])
+def test_only_a_file_that_is_itself_at_fault_is_quarantined(
+    tmp_path: Path, failing_disk: Callable[..., Any], gone: str
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    _write_pictures(source, 2)
+    disk = failing_disk("1.bmp", faults=gone == "storage", patience=0.0)
+    block = Block(0, tuple((path, f"failing://{source}/{path}") for path in ("0.bmp", "1.bmp")))
+    if gone == "file":
+        (source / "1.bmp").unlink()
+        assert pack_block(block, str(tmp_path / "packed"), DecodeLimits())["refused"] == {"unreadable": 1}
+    else:
+        with pytest.raises(StorageError, match=r"1\.bmp"):
+            pack_block(block, str(tmp_path / "packed"), DecodeLimits())
+        assert disk.faults == 0

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +15,10 @@ from brain_mri.spark.launchers import ProcessLauncher, SparkLauncher
 
 def _where(number: int) -> tuple[int, int]:
     return number * number, os.getpid()
+
+
+def _variable(number: int) -> tuple[str | None, int]:
+    return os.environ.get("BRAIN_MRI_TEST_VARIABLE"), os.getpid()
 
 
 def _fail(number: int) -> int:
@@ -29,6 +36,18 @@ def test_an_error_in_a_process_reaches_the_caller() -> None:
         list(ProcessLauncher(workers=2).map(_fail, [1, 2, 3]))
 
 
+def test_processes_that_are_there_learn_of_variables_that_are_set_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The Hadoop configuration is set when a run begins, in a notebook perhaps after another run."""
+    launcher = ProcessLauncher(workers=2)
+    before = {process for _, process in launcher.map(_where, range(8))}
+    monkeypatch.setenv("BRAIN_MRI_TEST_VARIABLE", "set")
+    answers = list(launcher.map(_variable, range(8)))
+    assert {value for value, _ in answers} == {"set"}
+    assert before & {process for _, process in answers}, "the processes must be those from before"
+
+
 def test_nothing_to_do_is_done_at_once() -> None:
     assert list(ProcessLauncher(workers=2).map(_where, [])) == []
 
@@ -39,3 +58,44 @@ def test_spark_tasks_do_the_same(spark: Any) -> None:
     assert sorted(square for square, _ in results) == [0, 1, 4, 9, 16, 25]
     assert os.getpid() not in {process for _, process in results}
     assert list(SparkLauncher(spark).map(_where, [])) == []
+
+
+@pytest.mark.spark
+def test_spark_gives_a_result_before_all_tasks_have_ended(spark: Any, tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+
+    def work(number: int) -> int:
+        if number == 1:
+            _wait_for(seen.exists)
+        return number
+
+    results = SparkLauncher(spark).map(work, [0, 1])
+    assert next(results) == 0
+    seen.touch()
+    assert list(results) == [1]
+
+
+@pytest.mark.spark
+def test_an_error_in_a_spark_task_ends_the_others(spark: Any, tmp_path: Path) -> None:
+    started = tmp_path / "started"
+
+    def work(number: int) -> None:
+        if number == 1:
+            _wait_for(started.exists)
+            raise OSError("item 1 is broken")
+        started.touch()
+        time.sleep(120)
+
+    begun = time.monotonic()
+    with pytest.raises(Exception, match="item 1 is broken"):
+        list(SparkLauncher(spark).map(work, [0, 1]))
+    assert started.exists()
+    assert time.monotonic() - begun < 60, "the other task must not be waited for"
+    assert list(spark.sparkContext.statusTracker().getActiveJobsIds()) == []
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "waited for a minute"
+        time.sleep(0.05)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from brain_mri.datasets.checkpoints import CheckpointStore, CheckpointStoreDataset
     from brain_mri.datasets.files import FigureDataset, HtmlDataset, JsonDataset, TableDataset
     from brain_mri.datasets.keras_model import KerasModelDataset
+    from brain_mri.datasets.originals import OriginalFilesDataset
     from brain_mri.datasets.scans import PackedScans, PackedScansDataset, SparkScansDataset
     from brain_mri.datasets.shards import ShardSet, ShardSetDataset, TensorFlowShardsDataset
     from brain_mri.datasets.source import RawFolder, RawFolderDataset
@@ -27,6 +28,7 @@ __all__ = [
     "HtmlDataset",
     "JsonDataset",
     "KerasModelDataset",
+    "OriginalFilesDataset",
     "PackedScans",
     "PackedScansDataset",
     "RawFolder",
@@ -44,6 +46,7 @@ _MODULES = {
     "checkpoints": ("CheckpointStore", "CheckpointStoreDataset"),
     "files": ("FigureDataset", "HtmlDataset", "JsonDataset", "TableDataset"),
     "keras_model": ("KerasModelDataset",),
+    "originals": ("OriginalFilesDataset",),
     "scans": ("PackedScans", "PackedScansDataset", "SparkScansDataset"),
     "shards": ("ShardSet", "ShardSetDataset", "TensorFlowShardsDataset"),
     "source": ("RawFolder", "RawFolderDataset"),

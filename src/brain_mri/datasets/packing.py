@@ -1,8 +1,9 @@
-"""Packing scans into parquet blocks: the plan, and what the task of a block does.
+"""Packing scans into parquet blocks: what the task of a block does, and what is stored already.
 
-A task reads each of its files once, inspects it, and writes `scan_id` and content of what can be used to the
-block, and what it found out about every file (with the content of what was refused) to a table beside it, in
-a folder that Spark and pyarrow pass over. Exact copies are stored once.
+A task works out from the content of its files what its block is called, and looks whether that block is
+stored. If not, it inspects the files and writes `scan_id` and content of what can be used to the block, and
+what it found out about every file (with the content of what was refused) to a table beside it, in a folder
+that Spark and pyarrow pass over. Exact copies are stored once.
 """
 
 from __future__ import annotations
@@ -13,23 +14,26 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from brain_mri.datasets import parts
+from brain_mri.datasets.blocks import Block, block_key
 from brain_mri.datasets.parts import write_parquet
 from brain_mri.imaging.decode import DecodeLimits
 from brain_mri.imaging.inspect import Inspection, inspect_scan
 from brain_mri.spark.launchers import Launcher
-from brain_mri.storage.files import open_filesystem, read_file, replace_file, write_file
+from brain_mri.storage.faults import StorageError
+from brain_mri.storage.files import open_filesystem, read_file, write_file
+from brain_mri.storage.retry import retried
+from brain_mri.storage.verification import file_sha256
 
-BLOCK_BYTES = 128 * 2**20
 INSPECTIONS = "_inspections"
+STATS = "_stats"
 
-_SCANS = pa.schema([("scan_id", pa.string()), ("content", pa.binary())])
+SCANS_SCHEMA = pa.schema([("scan_id", pa.string()), ("content", pa.binary())])
 INSPECTION_SCHEMA = pa.schema(
     [
         ("path", pa.string()),
@@ -52,22 +56,8 @@ INSPECTION_SCHEMA = pa.schema(
 """Path, the fields of `imaging.inspect.Inspection`, and the content of what was refused."""
 
 
-@dataclass(frozen=True)
-class Block:
-    """The files that one task packs.
-
-    Attributes:
-        number: The block's place in the set.
-        files: Path in the source, and URL to read it from.
-    """
-
-    number: int
-    files: tuple[tuple[str, str], ...]
-
-    @property
-    def name(self) -> str:
-        """File name of the block and of its inspections."""
-        return f"part-{self.number:05d}.parquet"
+class SourceChangedError(OSError):
+    """A file of the source was written to while it was read."""
 
 
 @dataclass(frozen=True)
@@ -89,46 +79,12 @@ class Packing:
     progress: Callable[[Mapping[str, Any]], None] | None = None
 
 
-def plan_blocks(files: pd.DataFrame, block_bytes: int = BLOCK_BYTES) -> tuple[Block, ...]:
-    """Cut a list of files into blocks of about equal bytes.
-
-    Files of one size stay in one block (up to twice its bytes): exact copies have one size, so nearly all
-    of them meet in one task. Otherwise the order is drawn from sizes and paths: classes differ in both, and
-    every block, and so every row group that training reads, should hold all of them. Small sets are cut into
-    eight blocks, so that all cores have work. The plan depends on the files alone, not on the machine.
-
-    Args:
-        files: Columns `path`, `url`, `bytes`.
-        block_bytes: Bytes of files that make a block.
-    """
-    target = min(block_bytes, max(int(files["bytes"].sum()) // 8, 2**20))
-    blocks: list[Block] = []
-    current: list[tuple[str, str]] = []
-    filled, previous = 0, -1
-    drawn = files.assign(by_size=files["bytes"].map(_draw), by_path=files["path"].map(_draw))
-    ordered = drawn.sort_values(["by_size", "by_path"])
-    for path, url, size in zip(ordered["path"], ordered["url"], ordered["bytes"], strict=True):
-        if filled >= target and (size != previous or filled >= 2 * target):
-            blocks.append(Block(len(blocks), tuple(current)))
-            current, filled = [], 0
-        current.append((path, url))
-        filled, previous = filled + size, size
-    if current:
-        blocks.append(Block(len(blocks), tuple(current)))
-    return tuple(blocks)
-
-
-def _draw(value: object) -> bytes:
-    """A place in an order that has nothing to do with the value."""
-    return hashlib.sha256(str(value).encode()).digest()
-
-
 def pack_block(
     block: Block, url: str, limits: DecodeLimits, options: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Read, inspect and store the files of one block; runs in a task.
+    """Store the block of some files, unless it is stored already; runs in a task.
 
-    Its memory is that of a row group of scans, one of inspections, and one file.
+    Its memory is that of three row groups of scans, one of inspections, and one file.
 
     Args:
         block: What to pack.
@@ -137,80 +93,157 @@ def pack_block(
         options: Options of the folder's filesystem.
 
     Returns:
-        The stats record: name, files, stored scans, bytes read, refused files by reason, seconds. It is also
-        written, as the last thing.
-    """
-    import cv2
+        The stats record: name, key, files, rows (stored scans), bytes (read), refused (files by reason),
+        dropped (copies that other blocks hold), sha256 of the block and of its inspections, stored_bytes,
+        sent (bytes of both; 0 where they were there already), damaged (whether a stored one was not what it
+        should be), seconds. It is also written beside the block as the last thing, and marks it as complete.
 
-    cv2.setNumThreads(1)  # a task a core already uses them all
+    Raises:
+        SourceChangedError: A file was written to meanwhile.
+    """
     filesystem, folder = open_filesystem(url, **(options or {}))
     started = time.perf_counter()
-    seen: set[str] = set()
-    refused: Counter[str] = Counter()
-    total = 0
-    with (
-        # Images are compressed already.
-        write_parquet(filesystem, f"{folder}/{block.name}", _SCANS, "none") as scans,
-        write_parquet(
-            filesystem, f"{folder}/{INSPECTIONS}/{block.name}", INSPECTION_SCHEMA, "zstd"
-        ) as inspections,
-    ):
-        for path, file_url in block.files:
-            content, inspection = _inspect_file(file_url, limits)
-            total += len(content or b"")
-            accepted = inspection.status == "accepted"
-            row = {"path": path, **asdict(inspection), "content": None if accepted else content}
-            inspections.add(pa.RecordBatch.from_pylist([row], INSPECTION_SCHEMA))
-            if not accepted:
-                refused[inspection.reason] += 1
-            elif inspection.scan_id not in seen:
-                seen.add(inspection.scan_id)
-                scans.add(pa.RecordBatch.from_arrays([[inspection.scan_id], [content]], schema=_SCANS))
-    record = {
-        "name": block.name,
-        "files": len(block.files),
-        "rows": len(seen),
-        "bytes": total,
-        "refused": dict(refused),
-        "seconds": time.perf_counter() - started,
-    }
-    write_file(filesystem, f"{folder}/_stats/{block.name}.json", json.dumps(record).encode())
-    return record
+    files = _Files(block, limits)
+    # A stream cannot be written twice, so after a fault on the way to the storage the block is made again.
+    record = retried(partial(_store_block, files, filesystem, folder), f"storing {files.name}")
+    return {**record, "seconds": time.perf_counter() - started}
 
 
-def _inspect_file(url: str, limits: DecodeLimits) -> tuple[bytes | None, Inspection]:
-    """Content and inspection of one file.
+class _Files:
+    """The files of a block: read once to know them, and again, as far as memory did not hold them, to pack.
+
+    Attributes:
+        limits: What is refused.
+        identities: Path and sha256 of every file.
+        key: Of their block.
+        name: Likewise.
+    """
+
+    def __init__(self, block: Block, limits: DecodeLimits) -> None:
+        self.limits = limits
+        self.identities: list[tuple[str, str]] = []
+        self._urls = dict(block.files)
+        self._kept: dict[str, bytes | Inspection] = {}
+        room = 2 * parts.ROW_GROUP_BYTES  # all of a block of a small set
+        for path, url in block.files:
+            content = _read(url, limits)
+            self.identities.append((path, _identity(content)))
+            size = len(content) if isinstance(content, bytes) else 0
+            if size <= room:
+                self._kept[path] = content
+                room -= size
+        self.key = block_key(self.identities, limits)
+        self.name = block.name(self.key)
+
+    def content(self, path: str, identity: str) -> bytes | Inspection:
+        """Content of a file, or the inspection that refuses it without.
+
+        Raises:
+            SourceChangedError: It is another content than before.
+        """
+        content = self._kept[path] if path in self._kept else _read(self._urls[path], self.limits)
+        if _identity(content) != identity:
+            raise SourceChangedError(
+                f"{self._urls[path]} changed while it was read. Let what writes there end, and run again."
+            )
+        return content
+
+
+def _read(url: str, limits: DecodeLimits) -> bytes | Inspection:
+    """Content of one file; the inspection where it is too large, or cannot be read.
 
     A file that cannot be read is refused like one that cannot be decoded.
+
+    Raises:
+        StorageError: It is not the file, but the storage that holds it, that cannot be used: all other files
+            would be refused as well.
     """
     filesystem, path = open_filesystem(url)
     try:
         size = filesystem.size(path) or 0
         if size > limits.max_bytes:  # not worth its memory: its reason is all that is kept
-            return None, Inspection("", "quarantined", "too_large", size)
-        content = read_file(filesystem, path)
+            return Inspection("", "quarantined", "too_large", size)
+        return read_file(filesystem, path)
+    except StorageError:
+        raise
     except OSError:
-        return None, Inspection("", "quarantined", "unreadable", 0)
-    return content, inspect_scan(content, limits)
+        return Inspection("", "quarantined", "unreadable", 0)
 
 
-def drop_copies_between_blocks(filesystem: Any, folder: str, records: list[dict[str, Any]]) -> None:
-    """Keep each scan in the first block that holds it; rewrites only blocks that hold a later copy.
+def _identity(content: bytes | Inspection) -> str:
+    if isinstance(content, Inspection):
+        return f"{content.reason} {content.bytes}"
+    return hashlib.sha256(content).hexdigest()
 
-    The plan brings exact copies into one block, except where very many files have the same size.
-    """
+
+def _store_block(files: _Files, filesystem: Any, folder: str) -> dict[str, Any]:
+    """The record of a block: of the one that is there, or of the one that is now written."""
+    stored, damaged = _find_stored(filesystem, folder, files)
+    if stored is not None:
+        return stored | {"sent": 0, "damaged": False}
+    started = time.perf_counter()
+    record = _write_block(files, filesystem, folder) | {"damaged": damaged}
+    record["seconds"] = time.perf_counter() - started
+    write_file(filesystem, f"{folder}/{STATS}/{files.name}.json", json.dumps(record).encode())
+    return record
+
+
+def _find_stored(filesystem: Any, folder: str, files: _Files) -> tuple[dict[str, Any] | None, bool]:
+    """The record of a block that is stored as it should be; else whether a damaged one is there."""
+    try:
+        record = json.loads(read_file(filesystem, f"{folder}/{STATS}/{files.name}.json"))
+        whole = (record["key"], record["sha256"], record["inspections_sha256"]) == (
+            files.key,
+            file_sha256(filesystem, f"{folder}/{files.name}"),
+            file_sha256(filesystem, f"{folder}/{INSPECTIONS}/{files.name}"),
+        )
+    except FileNotFoundError:
+        return None, False
+    except (OSError, ValueError, KeyError):  # what is damaged cannot always be read
+        return None, True
+    return (record, False) if whole else (None, True)
+
+
+def _write_block(files: _Files, filesystem: Any, folder: str) -> dict[str, Any]:
+    """Inspect the files, write the block and its inspections, and count."""
+    import cv2
+
+    cv2.setNumThreads(1)  # a task a core already uses them all
     seen: set[str] = set()
-    for record in records:
-        path = f"{folder}/{record['name']}"
-        with filesystem.open(path, "rb") as stream:
-            scan_ids = pq.read_table(stream, columns=["scan_id"])["scan_id"].to_pylist()
-        if not seen.isdisjoint(scan_ids):
-            with filesystem.open(path, "rb") as stream:
-                table = pq.read_table(stream)
-            kept = table.filter(pc.invert(pc.is_in(table["scan_id"], pa.array(sorted(seen), pa.string()))))
-            with replace_file(filesystem, path) as stream:
-                pq.write_table(
-                    kept.combine_chunks(), stream, compression="none", row_group_size=max(1, len(kept) // 8)
-                )
-            record["rows"] = len(kept)
-        seen.update(scan_ids)
+    refused: Counter[str] = Counter()
+    total = 0
+    with (
+        # Images are compressed already.
+        write_parquet(filesystem, f"{folder}/{files.name}", SCANS_SCHEMA, "none") as scans,
+        write_parquet(
+            filesystem, f"{folder}/{INSPECTIONS}/{files.name}", INSPECTION_SCHEMA, "zstd"
+        ) as inspections,
+    ):
+        for path, identity in files.identities:
+            content = files.content(path, identity)
+            if isinstance(content, Inspection):
+                inspection, refused_content = content, None
+            else:
+                inspection, refused_content = inspect_scan(content, files.limits), content
+                total += len(content)
+            accepted = inspection.status == "accepted"
+            row = {"path": path, **asdict(inspection), "content": None if accepted else refused_content}
+            inspections.add(pa.RecordBatch.from_pylist([row], INSPECTION_SCHEMA))
+            if not accepted:
+                refused[inspection.reason] += 1
+            elif inspection.scan_id not in seen:
+                seen.add(inspection.scan_id)
+                scans.add(pa.RecordBatch.from_arrays([[inspection.scan_id], [content]], schema=SCANS_SCHEMA))
+    return {
+        "name": files.name,
+        "key": files.key,
+        "files": len(files.identities),
+        "rows": len(seen),
+        "bytes": total,
+        "refused": dict(refused),
+        "dropped": 0,
+        "sha256": scans.sha256,
+        "inspections_sha256": inspections.sha256,
+        "stored_bytes": scans.bytes,
+        "sent": scans.bytes + inspections.bytes,
+    }

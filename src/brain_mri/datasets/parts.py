@@ -23,22 +23,26 @@ class PartWriter:
 
     Attributes:
         row_groups: Rows of every row group written so far.
+        bytes: Of the part, once it is written.
+        sha256: Likewise, as hexadecimal digits.
     """
 
     def __init__(self, writer: pq.ParquetWriter, schema: pa.Schema) -> None:
         self._writer = writer
         self._schema = schema
         self._pending: list[pa.RecordBatch] = []
-        self._bytes = 0
+        self._pending_bytes = 0
         self.row_groups: list[int] = []
+        self.bytes = 0
+        self.sha256 = ""
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Add rows of the part's schema."""
         if not len(batch):
             return
         self._pending.append(batch)
-        self._bytes += batch.nbytes
-        if self._bytes >= ROW_GROUP_BYTES:
+        self._pending_bytes += batch.nbytes
+        if self._pending_bytes >= ROW_GROUP_BYTES:
             self.flush()
 
     def flush(self) -> None:
@@ -47,7 +51,7 @@ class PartWriter:
             table = pa.Table.from_batches(self._pending, self._schema).combine_chunks()
             self._writer.write_table(table, row_group_size=len(table))
             self.row_groups.append(len(table))
-            self._pending, self._bytes = [], 0
+            self._pending, self._pending_bytes = [], 0
 
 
 @contextmanager
@@ -58,13 +62,12 @@ def write_parquet(filesystem: Any, path: str, schema: pa.Schema, compression: st
         >>> with write_parquet(filesystem, "/data/part-00000.parquet", schema, "zstd") as part:
         ...     part.add(batch)
     """
-    with (
-        replace_file(filesystem, path) as stream,
-        pq.ParquetWriter(stream, schema, compression=compression) as writer,
-    ):
-        part = PartWriter(writer, schema)
-        yield part
-        part.flush()
+    with replace_file(filesystem, path) as stream:
+        with pq.ParquetWriter(stream, schema, compression=compression) as writer:
+            part = PartWriter(writer, schema)
+            yield part
+            part.flush()
+        part.bytes, part.sha256 = stream.size, stream.sha256.hexdigest()
 
 
 def literal_paths(reader: DataFrameReader) -> DataFrameReader:

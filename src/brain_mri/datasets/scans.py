@@ -20,19 +20,19 @@ from kedro.io import DatasetError
 from kedro_datasets._typing import ImagePreview
 from PIL import Image
 
+from brain_mri.datasets.blocks import Block, plan_blocks
+from brain_mri.datasets.copies import drop_copies_between_blocks
 from brain_mri.datasets.located import LocatedDataset
 from brain_mri.datasets.packing import (
     INSPECTION_SCHEMA,
     INSPECTIONS,
-    Block,
+    STATS,
     Packing,
-    drop_copies_between_blocks,
     pack_block,
-    plan_blocks,
 )
 from brain_mri.datasets.parts import literal_paths
 from brain_mri.imaging.inspect import THUMBNAIL_SIDE
-from brain_mri.storage.files import COMPLETE, open_filesystem, read_file, replace_folder, write_file
+from brain_mri.storage.files import COMPLETE, open_filesystem, read_file, remove, write_file
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -91,6 +91,8 @@ class PackedScans:
         filesystem, path = open_filesystem(self.url, **self.options)
         records = self.stats()
         records = records[:: -(-len(records) // count)] if records else []
+        # What a block with few accepted files lacks, those after it give.
+        records.sort(key=lambda record: record["files"] - sum(record["refused"].values()))
         found: list[bytes] = []
         for number, record in enumerate(records):
             share = (count - len(found)) // (len(records) - number)
@@ -131,31 +133,27 @@ class PackedScansDataset(LocatedDataset[Packing, PackedScans]):
         return PackedScans(self._filepath, self._options)
 
     def save(self, data: Packing) -> None:
-        """Pack the files, in parallel, and publish the result in one rename."""
+        """Store what is missing, in parallel, and let the new set take the place of the old one.
+
+        A block goes straight to its final place, under a name that says its content. So a save that was
+        broken off is taken up where it ended, and whoever reads the old set meanwhile is not disturbed: a set
+        is the blocks that its mark names, and the mark changes at once, when all blocks are there.
+        """
         filesystem, path = self._open()
-        with replace_folder(filesystem, path) as staging:
-            url = filesystem.unstrip_protocol(staging)
-            started = time.perf_counter()
-            records = []
-            task = partial(pack_block, url=url, limits=data.limits, options=self._options)
-            for record in data.launcher.map(task, data.blocks):
-                records.append(record)
-                if data.progress:
-                    data.progress(record)
-            records.sort(key=lambda record: record["name"])
-            drop_copies_between_blocks(filesystem, staging, records)
-            write_file(
-                filesystem, f"{staging}/{COMPLETE}", json.dumps({"blocks": records}, indent=1).encode()
-            )
-        files, seconds = sum(record["files"] for record in records), time.perf_counter() - started
-        logger.info(
-            "Packed %d files (%.1f MB) into %d blocks in %.1f s, %.0f files/s.",
-            files,
-            sum(record["bytes"] for record in records) / 1e6,
-            len(records),
-            seconds,
-            files / seconds,
-        )
+        started = time.perf_counter()
+        records = []
+        url = filesystem.unstrip_protocol(path)
+        task = partial(pack_block, url=url, limits=data.limits, options=self._options)
+        for record in data.launcher.map(task, data.blocks):
+            records.append(record)
+            if data.progress:
+                data.progress(record)
+        records.sort(key=lambda record: record["name"])
+        drop_copies_between_blocks(filesystem, path, records)
+        content = json.dumps({"blocks": records}, indent=1).encode()
+        write_file(filesystem, f"{path}/{COMPLETE}", content)
+        _remove_unnamed(filesystem, path, records)
+        _report(records, time.perf_counter() - started)
 
     def preview(self) -> ImagePreview:
         """Thumbnails of some scans, for Kedro-Viz: read by pyarrow, drawn by Pillow."""
@@ -190,5 +188,49 @@ class SparkScansDataset(PackedScansDataset):
 
         handle = self._handle()
         filesystem, path = open_filesystem(handle.url, **handle.options)
+        names = {record["name"] for record in handle.stats()}
+        missing = names - {entry.rpartition("/")[2] for entry in filesystem.ls(path, detail=False)}
+        if missing:
+            raise DatasetError(f"{path} lacks {', '.join(sorted(missing))}. Run the ingestion again.")
         reader = literal_paths(get_session().read.schema("scan_id string, content binary"))
-        return reader.parquet(filesystem.unstrip_protocol(path))
+        # Not a path for each: where their folder looks like a pattern, Spark reads them several times.
+        only_named = reader.option("pathGlobFilter", f"{{{','.join(sorted(names))}}}")
+        return only_named.parquet(filesystem.unstrip_protocol(path))
+
+
+def _remove_unnamed(filesystem: Any, folder: str, records: list[dict[str, Any]]) -> None:
+    """Remove blocks that the mark no longer names, and what broken-off saves left behind.
+
+    Tools that know nothing of the mark read every block in the folder.
+    """
+    named = {COMPLETE}
+    for name in (record["name"] for record in records):
+        named |= {name, f"{INSPECTIONS}/{name}", f"{STATS}/{name}.json"}
+    for path in filesystem.find(folder):
+        if path[len(folder) + 1 :] not in named:
+            remove(filesystem, path)
+
+
+def _report(records: list[dict[str, Any]], seconds: float) -> None:
+    """Say what was there, what was sent, and how fast."""
+    sent = [record for record in records if record["sent"]]
+    damaged = [record["name"] for record in sent if record["damaged"]]
+    if damaged:
+        logger.warning("Stored blocks that were not as once written were sent anew: %s.", ", ".join(damaged))
+    files, size = (sum(record[name] for record in records) for name in ("files", "bytes"))
+    files_sent, bytes_sent = (sum(record[name] for record in sent) for name in ("files", "sent"))
+    logger.info(
+        "Packed scans: %d files (%.1f MB) in %d blocks. Already there: %d files in %d blocks; sent: %d files "
+        "in %d blocks (%.1f MB), all verified by sha256. %.1f s, %.0f files/s, %.1f MB/s.",
+        files,
+        size / 1e6,
+        len(records),
+        files - files_sent,
+        len(records) - len(sent),
+        files_sent,
+        len(sent),
+        bytes_sent / 1e6,
+        seconds,
+        files / seconds,
+        size / 1e6 / seconds,
+    )

@@ -14,6 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 from kedro.io import AbstractDataset, DatasetError
 
 from brain_mri.imaging.phantom import MARKER_NAME, write_phantom_folder
+from brain_mri.spark.java import cache_folder
 from brain_mri.storage.files import local_url, open_filesystem
 
 TABLE_SUFFIXES = (".csv", ".parquet")
@@ -51,15 +52,17 @@ class Source:
 
 @dataclass(frozen=True)
 class RawFolder:
-    """A handle to `data/01_raw`, where users put their scans and phantoms are drawn.
+    """A handle to `data/01_raw`, where users put their scans, and to the place where phantoms are drawn.
 
     Attributes:
         path: The folder.
         environment: What `BRAIN_MRI_DATA` names, if it is set.
+        phantoms: Where phantoms are drawn; by default in this folder.
     """
 
     path: str
     environment: str | None = None
+    phantoms: str | None = None
 
     def choose(self, asked: str | None) -> Source:
         """Decide what to read.
@@ -78,13 +81,16 @@ class RawFolder:
         own = self._user_data()
         if own is not None:
             return _existing(*own)
-        phantom = str(Path(self.path) / PHANTOM_FOLDER)
+        phantom = str(self._phantom_folder())
         why = f"no ingestion.source, no {ENVIRONMENT_VARIABLE} and nothing in data/01_raw"
         return Source("phantom", phantom, why, drawn=True)
 
     def draw_phantoms(self, images: int, seed: int) -> None:
         """Draw the phantom folder, unless it is there as asked for."""
-        write_phantom_folder(Path(self.path) / PHANTOM_FOLDER, images=images, seed=seed)
+        write_phantom_folder(self._phantom_folder(), images=images, seed=seed)
+
+    def _phantom_folder(self) -> Path:
+        return Path(self.phantoms or self.path) / PHANTOM_FOLDER
 
     def _user_data(self) -> tuple[str, str] | None:
         """The user's folder or table below this one, and why it is this.
@@ -124,21 +130,30 @@ class RawFolder:
 class RawFolderDataset(AbstractDataset[None, RawFolder]):
     """`data/01_raw` as a handle.
 
+    Args:
+        filepath: The folder.
+        storage: Where results go. Where that is not on this disk, `data/` stays untouched, and phantoms are
+            drawn in the user's cache folder.
+        metadata: Ignored here; Kedro-Viz reads its layer from it.
+
     Example:
         ```yaml
         raw:
           type: brain_mri.datasets.RawFolderDataset
           filepath: data/01_raw
+          storage: ${globals:storage}
         ```
     """
 
-    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+    def __init__(self, *, filepath: str, storage: str = "", metadata: dict[str, Any] | None = None) -> None:
         self._filepath = filepath
+        self._storage = storage
         self.metadata = metadata
 
     def load(self) -> RawFolder:
         """Return the handle."""
-        return RawFolder(self._filepath, os.environ.get(ENVIRONMENT_VARIABLE) or None)
+        phantoms = str(cache_folder()) if "://" in self._storage else None
+        return RawFolder(self._filepath, os.environ.get(ENVIRONMENT_VARIABLE) or None, phantoms)
 
     def save(self, data: None) -> None:
         """Refuse: raw data is the user's."""

@@ -17,6 +17,7 @@ from kedro_datasets.spark import SparkDatasetV2
 from brain_mri.datasets.parts import literal_paths, write_parquet
 from brain_mri.datasets.shards import ShardSetDataset, bytes_of
 from brain_mri.spark.batches import Batches, MappedBatches, timed
+from brain_mri.spark.failures import explained
 from brain_mri.spark.session import get_session
 from brain_mri.storage.files import COMPLETE, open_filesystem, replace_folder, write_file
 
@@ -76,9 +77,9 @@ class SparkShardsDataset(SparkDatasetV2):  # type: ignore[misc]  # kedro-dataset
                 url=filesystem.unstrip_protocol(staging),
                 options=self._options,
             )
-            records = [
-                json.loads(row.record) for row in data.frame.mapInArrow(write, "record string").collect()
-            ]
+            with explained():
+                rows = data.frame.mapInArrow(write, "record string").collect()
+            records = [json.loads(row.record) for row in rows]
             metadata = {name.decode(): value.decode() for name, value in (data.schema.metadata or {}).items()}
             summary = {
                 "image_size": int(metadata["height"]),

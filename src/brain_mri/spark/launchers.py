@@ -5,14 +5,21 @@ Both have the same `map`, so the function does not know where it runs.
 
 from __future__ import annotations
 
+import os
+import uuid
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import joblib
 
+from brain_mri.spark.failures import explained
+
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+_JOBS_AT_ONCE = 64
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -43,17 +50,50 @@ class ProcessLauncher:
         # joblib's processes are fresh interpreters: forking one that holds threads of Arrow or a JVM
         # can deadlock.
         yield from joblib.Parallel(n_jobs=max(workers, 1), return_as="generator_unordered")(
-            joblib.delayed(function)(item) for item in items
+            joblib.delayed(_run)(function, item, dict(os.environ)) for item in items
         )
+
+
+def _run(function: Callable[[Item], Result], item: Item, environment: dict[str, str]) -> Result:
+    os.environ.update(
+        environment
+    )  # joblib keeps processes, also those that were there before HADOOP_CONF_DIR
+    return function(item)
 
 
 @dataclass(frozen=True)
 class SparkLauncher:
-    """Spark tasks, one an item: for work on storage that the executors reach themselves."""
+    """Spark tasks, one an item: for work on storage that the executors reach themselves.
+
+    Every item is a Spark job of its own, started by a thread, since a job gives its results only when all its
+    tasks have ended. Spark repeats a task whose executor dies.
+
+    Example:
+        >>> sorted(SparkLauncher(get_session()).map(abs, [-1, -2]))  # doctest: +SKIP
+        [1, 2]
+    """
 
     session: SparkSession
 
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-        """Yield the results once all tasks have ended."""
-        if items:
-            yield from self.session.sparkContext.parallelize(items, len(items)).map(function).collect()
+        """Yield the results as they come."""
+        context = self.session.sparkContext
+        group = f"items {uuid.uuid4()}"
+
+        def run(item: Item) -> Result:
+            context.setJobGroup(group, getattr(function, "__name__", "a function on an item"), True)
+            with explained():
+                result: Result = context.parallelize([item], 1).map(function).collect()[0]
+            return result
+
+        # Executors may still be on their way when this is asked; a job that waits for a core costs nothing.
+        threads = max(context.defaultParallelism, _JOBS_AT_ONCE)
+        with ThreadPoolExecutor(min(threads, max(len(items), 1))) as pool:
+            jobs = [pool.submit(run, item) for item in items]
+            try:
+                for job in as_completed(jobs):
+                    yield job.result()
+            finally:  # an error, or whoever asked wants no more
+                for job in jobs:
+                    job.cancel()
+                context.cancelJobGroup(group)

@@ -16,7 +16,7 @@ import yaml
 
 from brain_mri.cohort.layout import SourceLayoutError
 from brain_mri.cohort.manifest import EmptyClassError, TooManyRefusedError, check_manifest
-from brain_mri.datasets import PackedScansDataset
+from brain_mri.datasets import OriginalFilesDataset, PackedScansDataset
 from brain_mri.datasets.source import RawFolder
 from brain_mri.pipelines.ingestion import nodes
 from brain_mri.pipelines.ingestion.parameters import IngestionParameters
@@ -63,12 +63,15 @@ def ingest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dic
         dataset = PackedScansDataset(filepath=str(tmp_path / "scans.parquet"))
         dataset.save(nodes.pack_scans(files, description, parameters))
         scans = dataset.load()
+        originals = OriginalFilesDataset(filepath=str(tmp_path / "original_files"))
+        originals.save(nodes.keep_originals(files, description, parameters))
         manifest, metadata = nodes.decide_splits(files, scans, description, parameters)
         return {
             "files": files,
             "manifest": check_manifest(manifest),
             "metadata": metadata,
             "quarantine": nodes.collect_quarantine(manifest, scans),
+            "originals": originals.load(),
             "exploration": nodes.explore(manifest, metadata)[0],
         }
 
@@ -191,3 +194,49 @@ def test_the_same_source_gives_the_same_manifest(folder: Path, ingest: Callable[
     assert first["metadata"] == second["metadata"]
     other = ingest(source=str(folder), seed=21)["manifest"]
     assert first["manifest"]["split"].tolist() != other["split"].tolist()
+
+
+@pytest.mark.parametrize("kind", ["folder", "table", "phantom"])
+def test_kept_originals_are_a_source_that_gives_the_same_manifest(
+    kind: str, folder: Path, tmp_path: Path, ingest: Callable[..., Any], make_scans: Callable[..., Path]
+) -> None:
+    source, columns = folder, slice(None)
+    if kind == "phantom":
+        source = make_scans(images=60, seed=2)
+    elif kind == "table":
+        rows = [(f"Glioma_Tumor/scan {n}.png", "glioma", f"p{n // 2}", "train") for n in range(11)]
+        rows += [(str(folder / "no tumor" / f"ä {n}.png"), "healthy", None, "test") for n in range(12)]
+        source = folder / "table.csv"
+        pd.DataFrame(rows, columns=["path", "label", "patient", "split"]).to_csv(source, index=False)
+        columns = slice("scan_id", None)  # paths that led elsewhere are others now
+    first = ingest(source=str(source), keep_original_files=True)
+    assert first["originals"]["kept"]
+    assert first["originals"]["files"] == len(first["manifest"]) + (kind != "folder")
+    kept = tmp_path / "kept"
+    (tmp_path / "original_files").rename(kept)
+    again = ingest(source=str(kept / "scans.csv" if kind == "table" else kept))
+    assert again["originals"] == {"kept": False, "files": 0, "bytes": 0}
+    order = ["scan_id", "label"]
+    pd.testing.assert_frame_equal(
+        *(
+            result["manifest"].sort_values(order, ignore_index=True).loc[:, columns]
+            for result in (first, again)
+        )
+    )
+    synthetic = [result["metadata"]["source"]["synthetic"] for result in (first, again)]
+    assert synthetic == [kind == "phantom"] * 2
+
+
+def test_counts_and_bytes_by_class_and_split_are_shown(
+    folder: Path, ingest: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    for number in range(12):
+        path = folder / "no tumor" / f"ä {number}.png"
+        path.write_bytes(path.read_bytes() + bytes(500_000))
+    ingest(source=str(folder))
+    table = next(record.getMessage() for record in caplog.records if "by class" in record.getMessage())
+    cells = [line.split() for line in table.splitlines()[1:]]
+    assert cells[0] == ["train", "validation", "test", "all"]
+    assert cells[2] == ["notumor", "8", "4.0", "MB", "2", "1.0", "MB", "2", "1.0", "MB", "12", "6.0", "MB"]
+    assert cells[3][-3:] == ["24", "6.1", "MB"]

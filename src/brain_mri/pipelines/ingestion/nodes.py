@@ -21,6 +21,7 @@ from brain_mri.cohort.manifest import (
     fingerprint,
 )
 from brain_mri.cohort.summary import summarise_cohort
+from brain_mri.datasets.originals import Originals, plan_originals
 from brain_mri.datasets.scans import PackedScans, Packing, plan_blocks
 from brain_mri.datasets.source import RawFolder, list_files, locate_files, read_table
 from brain_mri.pipelines.ingestion.parameters import IngestionParameters
@@ -77,13 +78,24 @@ def list_scans(raw: RawFolder, parameters: IngestionParameters) -> tuple[pd.Data
 def pack_scans(
     files: pd.DataFrame, description: Mapping[str, Any], parameters: IngestionParameters
 ) -> Packing:
-    """Plan the packing; saving it reads, inspects and stores every file.
+    """Plan the packing; saving it reads and inspects every file, and stores what is not stored yet."""
+    progress = _progress("Inspecting and packing", len(files))
+    return Packing(plan_blocks(files), _launcher(description), parameters.limits.limits(), progress)
 
-    A source on this machine is read by processes here, since executors elsewhere cannot see it; a shared one
-    by Spark tasks.
-    """
-    launcher: Launcher = SparkLauncher(get_session()) if description["shared"] else ProcessLauncher()
-    return Packing(plan_blocks(files), launcher, parameters.limits.limits(), _progress(len(files)))
+
+def keep_originals(
+    files: pd.DataFrame, description: Mapping[str, Any], parameters: IngestionParameters
+) -> Originals:
+    """Plan to store the files as they are, for other tools, where `ingestion.keep_original_files` says so."""
+    if not parameters.keep_original_files:
+        return Originals()
+    progress = _progress("Storing original files", len(files))
+    return plan_originals(files, description, _launcher(description), progress)
+
+
+def _launcher(description: Mapping[str, Any]) -> Launcher:
+    """Processes here for a source on this machine, which executors elsewhere cannot see; else Spark tasks."""
+    return SparkLauncher(get_session()) if description["shared"] else ProcessLauncher()
 
 
 def decide_splits(
@@ -123,14 +135,22 @@ def decide_splits(
             "%d scans were moved out of training: they share a duplicate group with the official test half.",
             metadata["shared_with_official_test"],
         )
-    for split, counts in metadata["counts"].items():
-        logger.info(
-            "Split %s: %d scans (%s).",
-            split,
-            sum(counts.values()),
-            ", ".join(f"{k} {v}" for k, v in counts.items()),
-        )
+    logger.info("Scans by class and split:\n%s", _table_of_splits(manifest, classes))
     return manifest, {"source": source, **metadata, "parameters": parameters.model_dump(mode="json")}
+
+
+def _table_of_splits(manifest: pd.DataFrame, classes: list[str]) -> str:
+    """Number and bytes of the accepted scans by class and split, as text."""
+    accepted = manifest[manifest["status"] == "accepted"]
+    lines = [f"{'':12} {'train':>20} {'validation':>20} {'test':>20} {'all':>20}"]
+    for label in [*classes, "all"]:
+        of_class = accepted if label == "all" else accepted[accepted["label"] == label]
+        line = f"{label:12}"
+        for split in ("train", "validation", "test", "all"):
+            found = of_class if split == "all" else of_class[of_class["split"] == split]
+            line += f" {len(found):>9,} {found['bytes'].sum() / 1e6:7,.1f} MB"
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def collect_quarantine(manifest: pd.DataFrame, scans: PackedScans) -> pd.DataFrame:
@@ -164,16 +184,16 @@ def explore(manifest: pd.DataFrame, metadata: Mapping[str, Any]) -> tuple[dict[s
     )
 
 
-def _progress(files: int) -> Callable[[Mapping[str, Any]], None]:
-    """A progress bar over the files, and one line of rates when the last block is in."""
+def _progress(what: str, files: int) -> Callable[[Mapping[str, Any]], None]:
+    """A progress bar over the files; it is gone when the last of them are in."""
     bar = Progress(
-        TextColumn("Inspecting and packing"),
+        TextColumn(what),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         transient=True,
     )
-    task = bar.add_task("pack", total=files)
+    task = bar.add_task(what, total=files)
 
     def advance(record: Mapping[str, Any]) -> None:
         bar.start()

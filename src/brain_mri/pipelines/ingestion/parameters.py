@@ -66,6 +66,7 @@ class IngestionParameters(BaseModel):
         split_ratios: Shares of train, validation and test.
         seed: Of the split.
         max_refused_share: A run stops when more than this share of the files is refused.
+        keep_original_files: Whether the files of the source are also stored as they are.
         limits: What is refused.
         phantom: The synthetic scans.
     """
@@ -78,6 +79,7 @@ class IngestionParameters(BaseModel):
     split_ratios: SplitRatios
     seed: int = Field(ge=0)
     max_refused_share: float = Field(ge=0, le=1)
+    keep_original_files: bool
     limits: LimitParameters
     phantom: PhantomParameters
 

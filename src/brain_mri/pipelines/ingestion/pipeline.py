@@ -24,6 +24,12 @@ def create_pipeline() -> Pipeline:
                 name="pack_scans",
             ),
             node(
+                nodes.keep_originals,
+                ["source_files", "source_description", "params:ingestion"],
+                "original_files",
+                name="keep_originals",
+            ),
+            node(
                 nodes.decide_splits,
                 ["source_files", "scans@packed", "source_description", "params:ingestion"],
                 ["manifest", "split_metadata"],
