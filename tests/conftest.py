@@ -14,6 +14,8 @@ from hypothesis import settings
 settings.register_profile("brain_mri", deadline=None, derandomize=True)
 settings.load_profile("brain_mri")
 
+pytest_plugins = ["tests.clusters"]
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 

@@ -60,7 +60,8 @@ def test_the_disk_of_a_folder_that_does_not_exist_yet_is_found(tmp_path: Path) -
 
 def test_the_disk_of_a_cluster_is_not_mistaken_for_this_one() -> None:
     check = check_disk("hdfs:///user/ada/brain_mri")
-    assert (check.ok, check.found) == (True, "not checked here: results go to hdfs:///user/ada/brain_mri")
+    assert check.ok
+    assert check.found == "results go to hdfs:///user/ada/brain_mri; `kedro cluster check` looks there"
 
 
 def test_a_container_has_no_more_memory_than_its_limit(tmp_path: Path) -> None:
@@ -89,6 +90,19 @@ def test_the_text_shows_a_remedy_below_every_cross() -> None:
         "",
         "1 of 2 checks failed.",
     ]
+
+
+def test_what_was_not_looked_at_has_a_dash_and_is_neither_passed_nor_failed() -> None:
+    checks = [Check("A", False, "is down", "start it"), Check("B", None, "not looked at: needs A", "")]
+    lines = format_checks(checks).splitlines()
+    assert lines == [
+        "✗ A  is down",
+        "     → start it",
+        "– B  not looked at: needs A",
+        "",
+        "1 of 1 checks failed.",
+    ]
+    assert format_checks([checks[1]]).splitlines()[-1] == "All 0 checks passed."
 
 
 def test_everything_named_is_looked_at_and_one_cross_stops_nothing(tmp_path: Path) -> None:

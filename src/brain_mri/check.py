@@ -34,6 +34,7 @@ NEEDED_MEMORY_GIB = 6
 NEEDED_DISK_GIB = 2
 
 _GIB = 1024**3
+_MARKS = {True: "✓", False: "✗", None: "–"}
 _CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of Linux control groups, version 2
 _INSTALL_REMEDY = "Install the locked versions: make install"
 
@@ -44,13 +45,13 @@ class Check:
 
     Attributes:
         name: what was looked at, for example "TensorFlow".
-        ok: whether it is as needed.
+        ok: whether it is as needed; None where it was not looked at because another check failed.
         found: what there is, in words.
         remedy: how to mend it; shown only if it is not ok.
     """
 
     name: str
-    ok: bool
+    ok: bool | None
     found: str
     remedy: str
 
@@ -139,7 +140,7 @@ def check_memory(total: int) -> Check:
 def check_disk(storage: str) -> Check:
     """Look at the free space where the results go, if that is on this machine."""
     if "://" in storage:
-        return Check("Disk", True, f"not checked here: results go to {storage}", "")
+        return Check("Disk", True, f"results go to {storage}; `kedro cluster check` looks there", "")
     folder = Path(storage).absolute()
     while not folder.exists():
         folder = folder.parent
@@ -159,19 +160,20 @@ def attempt(name: str, action: Callable[[], str], remedy: str) -> Check:
 
 
 def format_checks(checks: Iterable[Check]) -> str:
-    """Return the checks as lines for a terminal: tick or cross, name, what was found, remedy if needed."""
+    """Return the checks as lines for a terminal: tick or cross, name, what was found, remedy if needed.
+
+    What was not looked at has a dash.
+    """
     checks = list(checks)
     width = max(len(check.name) for check in checks)
     lines = []
     for check in checks:
-        lines.append(f"{'✓' if check.ok else '✗'} {check.name:<{width}}  {_indented(check.found, width)}")
-        if not check.ok and check.remedy:
+        lines.append(f"{_MARKS[check.ok]} {check.name:<{width}}  {_indented(check.found, width)}")
+        if check.ok is False and check.remedy:
             lines.append(f"{'':<{width + 4}}→ {_indented(check.remedy, width)}")
-    failed = sum(not check.ok for check in checks)
-    lines += [
-        "",
-        f"{failed} of {len(checks)} checks failed." if failed else f"All {len(checks)} checks passed.",
-    ]
+    failed = sum(check.ok is False for check in checks)
+    made = sum(check.ok is not None for check in checks)
+    lines += ["", f"{failed} of {made} checks failed." if failed else f"All {made} checks passed."]
     return "\n".join(lines)
 
 

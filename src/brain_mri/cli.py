@@ -1,4 +1,4 @@
-"""The project's own commands beside Kedro's: `kedro check`, `kedro download`, `kedro report`.
+"""The project's own commands beside Kedro's: `kedro check`, `cluster`, `download` and `report`.
 
 In these and in `kedro run`, an error that is written for people is shown as its sentence alone;
 `BRAIN_MRI_TRACEBACK=1` shows the stack too.
@@ -20,6 +20,8 @@ from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.session import KedroSession
 from kedro.io import DatasetError
 from kedro.utils import find_kedro_project
+
+from brain_mri.cluster.commands import cluster
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
@@ -64,6 +66,11 @@ run = copy.copy(kedro_run)
 assert run.callback is not None
 run.callback = _errors_for_people(run.callback)
 cli.add_command(run)
+
+for command in cluster.commands.values():
+    assert command.callback is not None
+    command.callback = _errors_for_people(command.callback)
+cli.add_command(cluster)
 
 
 @cli.command()

@@ -1,0 +1,170 @@
+"""Clusters for tests: on ports and in folders of their own, gone afterwards even if the test is killed.
+
+`pytest_plugins = ["tests.clusters"]` makes the fixtures known.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from brain_mri.cluster import daemons
+from brain_mri.cluster.connection import FOLDER_VARIABLE, read_state
+from brain_mri.cluster.ports import port_option
+from brain_mri.cluster.readiness import namenode_bean
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+ANY_PORT = {
+    False: ("namenode", "namenode_http", "spark_master", "spark_master_http"),
+    True: ("namenode", "namenode_http", "resourcemanager_http"),
+}
+_SET_BY_CLUSTERS = ("HADOOP_CONF_DIR", "YARN_CONF_DIR", "SPARK_CONF_DIR", "SPARK_MASTER", "SPARK_LOCAL_IP")
+
+
+class Cluster:
+    """A cluster that was started as a user starts one.
+
+    Args:
+        folder: Its folder; it need not exist.
+        options: Of `kedro cluster up`, for example "--yarn".
+    """
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.folder = folder.resolve()
+        ports = [word for name in ANY_PORT["--yarn" in options] for word in (port_option(name), "0")]
+        self.words = (*options, *ports)
+
+    def run(self, *words: str, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run `kedro cluster <words>` on it."""
+        answer = subprocess.run(
+            [sys.executable, "-m", "brain_mri", "cluster", *words],
+            cwd=REPOSITORY,
+            env={**self.base_environment, **variables},
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=300,
+            check=False,
+        )
+        assert not check or answer.returncode == 0, answer.stdout + answer.stderr
+        return answer
+
+    def up(self) -> str:
+        """Start it, or what is missing of it; returns what was printed."""
+        return self.run("up", *self.words).stdout
+
+    def down(self) -> str:
+        """Stop it; the data stays."""
+        return self.run("down").stdout
+
+    def fs(self, *words: str) -> str:
+        """What Hadoop's own shell prints, for example of `fs("-ls", "-R", "/")`."""
+        return self.run("fs", *words).stdout
+
+    @property
+    def base_environment(self) -> dict[str, str]:
+        """The environment of a user whose cluster it is, and who set nothing."""
+        inherited = {name: value for name, value in os.environ.items() if name not in _SET_BY_CLUSTERS}
+        return {**inherited, FOLDER_VARIABLE: str(self.folder)}
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that make a process use it: to be added to an environment."""
+        return dict(read_state(self.folder)["environment"])
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """ "host:port" of every listener, by name: `namenode`, `namenode_http`, `datanode_1_http`, …."""
+        return dict(read_state(self.folder)["addresses"])
+
+    @property
+    def processes(self) -> dict[str, psutil.Process]:
+        """The daemons that run, by name: `namenode`, `datanode-1`, `worker-2`, `nodemanager-1`, …."""
+        return daemons.running_daemons(self.folder)
+
+    def kill(self, name: str) -> None:
+        """End a daemon with SIGKILL, and wait until it is gone."""
+        daemons.end([self.processes[name]], signals=("kill",))
+
+    def namenode(self, bean: str = "FSNamesystemState") -> dict[str, Any]:
+        """What the NameNode says of itself."""
+        return namenode_bean(self.addresses["namenode_http"], bean)
+
+    def discard(self) -> None:
+        """End everything of it and remove its folder."""
+        daemons.stop_all(self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@pytest.fixture
+def start_cluster(tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
+    """Start clusters that the test may break: `start_cluster("--datanodes", "1", …)`."""
+    clusters: list[Cluster] = []
+
+    def start(*options: str) -> Cluster:
+        cluster = Cluster(tmp_path / f"cluster-{len(clusters)}", *options)
+        clusters.append(cluster)
+        watch(cluster.folder)
+        cluster.up()
+        return cluster
+
+    yield start
+    for cluster in clusters:
+        cluster.discard()
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster for all tests: three DataNodes, two Spark workers. A test must leave it whole."""
+    shared = Cluster(tmp_path_factory.mktemp("cluster"))
+    watch(shared.folder)
+    try:
+        shared.up()
+        yield shared
+    finally:
+        shared.discard()
+
+
+@pytest.fixture
+def in_cluster(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    """The shared cluster, with this process's environment set to use it."""
+    for name in _SET_BY_CLUSTERS:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in cluster.environment.items():
+        monkeypatch.setenv(name, value)
+    return cluster
+
+
+def watch(folder: Path, pid: int | None = None) -> None:
+    """Start a process that discards the cluster of a folder as soon as this one (or another) has vanished."""
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.Popen(
+        [sys.executable, str(Path(__file__)), str(pid or os.getpid()), str(folder)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def _discard_after(pid: int, folder: Path) -> None:
+    try:
+        watched = psutil.Process(pid)
+        while folder.is_dir() and daemons.is_alive(watched):
+            time.sleep(1)
+    except psutil.NoSuchProcess:
+        pass
+    Cluster(folder).discard()
+
+
+if __name__ == "__main__":
+    _discard_after(int(sys.argv[1]), Path(sys.argv[2]))
