@@ -29,7 +29,12 @@ SUITABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_inf
 
 .PHONY: run
 run: install ## Run the default pipeline and say where the report is [ENV=cluster] [PARAMS=key=value,...]
+	@# On HDFS: a cluster of the user's own is named by HADOOP_CONF_DIR; without one, one is started here.
+	@if [ "$$ENV" = cluster ] && [ -z "$$HADOOP_CONF_DIR" ]; then $(IN_VENV) kedro cluster up; fi
 	@$(IN_VENV) kedro run $${ENV:+"--env=$$ENV"} $${PARAMS:+"--params=$$PARAMS"}
+	@if [ "$$ENV" = cluster ] && [ -z "$$HADOOP_CONF_DIR" ]; then \
+	    echo "The cluster stays up for further runs: $(VENV)/bin/kedro cluster down stops it, and keeps its data."; \
+	fi
 	@case "$${ENV:-$${KEDRO_ENV:-local}}" in \
 	    local) echo "Report: $${BRAIN_MRI_STORAGE:-$$PWD/data}/08_reporting/report.html" ;; \
 	    *) echo "Report: \`$(VENV)/bin/kedro report --env=$${ENV:-$$KEDRO_ENV}\` brings it here and opens it." ;; \

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.framework.hooks import hook_impl
 
+from brain_mri.cluster.connection import use_cluster
 from brain_mri.parameters import RunParameters, check_parameters
 from brain_mri.spark import session
 from brain_mri.storage.files import sweep
+from brain_mri.storage.hadoop import check_storage_root, default_filesystem
 from brain_mri.storage.lock import RunLock
 from brain_mri.storage.provenance import Provenance, expected_fingerprints
+from brain_mri.storage.reach import check_reachable
+from brain_mri.storage.tree import describe_tree
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
@@ -40,10 +44,14 @@ class ProjectHooks:
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         """Keep Spark's settings for when a session is needed, and refuse parameters that nothing reads."""
-        session.configure(context.config_loader["spark"])
+        storage = str(context.config_loader["globals"]["storage"])
+        filesystem = None
+        if storage.startswith("hdfs://"):
+            use_cluster(Path(context.project_path))  # before SPARK_MASTER is read
+            filesystem = default_filesystem()
+        session.configure(context.config_loader["spark"], filesystem)
         self._parameters = context.config_loader["parameters"]
         check_parameters(self._parameters)
-        storage = str(context.config_loader["globals"]["storage"])
         # Kedro reads relative paths of the catalog from the project, wherever the command is typed.
         self._storage = storage if "://" in storage else str(Path(context.project_path) / storage)
 
@@ -51,8 +59,10 @@ class ProjectHooks:
     def before_pipeline_run(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
     ) -> None:
-        """Say what will be done, lock the storage root, and stop before anything stale is built upon."""
+        """Reach the storage, say what will be done, lock it, and stop before anything stale is built upon."""
         run = RunParameters.model_validate(self._parameters.get("run", {}))
+        check_storage_root(self._storage)
+        check_reachable(self._storage)
         values: dict[str, object] = {
             f"params:{section}": value for section, value in self._parameters.items() if section != "run"
         }
@@ -86,8 +96,10 @@ class ProjectHooks:
             self._provenance.record(name, self._expected[name])
 
     @hook_impl
-    def after_pipeline_run(self) -> None:
-        """Give the lock back."""
+    def after_pipeline_run(self, pipeline: Pipeline) -> None:
+        """Show what lies where after an upload, and give the lock back."""
+        if "scans@packed" in pipeline.all_outputs():
+            logger.info("%s", describe_tree(self._storage))
         self._release()
 
     @hook_impl
