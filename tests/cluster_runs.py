@@ -195,6 +195,6 @@ def _rows(url: str) -> bytes:
 def sentence(output: str) -> str:
     """What a run that failed says to people at its end, in one line; there must be no stack above it."""
     assert "Traceback" not in output, output
-    _, error, said = output.rpartition("\nError: ")
+    _, error, said = f"\n{output}".rpartition("\nError: ")
     assert error, output
     return " ".join(said.split())

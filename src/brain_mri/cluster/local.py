@@ -32,7 +32,7 @@ from brain_mri.cluster.roles import daemons_of
 from brain_mri.cluster.starting import Starter
 from brain_mri.cluster.state import LocalCluster, load_cluster
 from brain_mri.cluster.stored import check_stored_data
-from brain_mri.spark.java import JavaHome, find_java
+from brain_mri.spark.java import JavaHome, cache_folder, find_java
 
 Say = Callable[[str], None]
 
@@ -64,7 +64,8 @@ def up(folder: Path, given: Mapping[str, Any], say: Say) -> LocalCluster:
     """
     begin = time.monotonic()
     folder = folder.resolve()
-    with _locked(folder, say):
+    # Two clusters that start at one moment would choose the same ports and mix their DataNodes.
+    with _locked(folder, say), _locked(cache_folder(), say):
         running = daemons.running_daemons(folder)
         known = load_cluster(folder)
         if not (running and known):
@@ -157,7 +158,7 @@ def _locked(folder: Path, say: Say) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"Waiting for another `kedro cluster` command on {folder}.")
+            say(f"Waiting for another `kedro cluster` command, which holds {folder / 'lock'}.")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

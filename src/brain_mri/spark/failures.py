@@ -11,6 +11,7 @@ from contextlib import contextmanager
 _RAISED = re.compile(r"^(?P<type>[A-Za-z_][\w.]*): (?P<message>.*)", re.MULTILINE | re.DOTALL)
 _LAST_FRAME = re.compile(r"^  File .*\n(?:    .*\n)*", re.MULTILINE)
 _UNREADABLE = re.compile(r"\[FAILED_READ_FILE[.\w]*\].*?(?P<file>[a-z0-9]+:/\S+?)\.? ", re.DOTALL)
+_REFUSED = re.compile(r"Call From \S+ to (?P<address>\S+) failed on connection exception")
 
 _GIVEN_UP = "cancelled as part of cancellation of all jobs"  # by `watch_cluster`
 
@@ -39,20 +40,32 @@ def explained() -> Iterator[None]:
     try:
         yield
     except (PySparkException, Py4JJavaError) as error:
-        sentence = find_sentence(str(error))
+        # PySpark's own text leaves the causes out.
+        sentence = find_sentence(str(error), getattr(error, "_stackTrace", ""))
         if sentence is None:
             raise
         raise SparkJobError(sentence) from error
 
 
-def find_sentence(text: str) -> str | None:
+def find_sentence(text: str, stack: str = "") -> str | None:
     """What of Spark's error text a person needs; None where only the whole of it tells what happened.
+
+    Args:
+        text: What Spark says.
+        stack: The stack of its Java exception, with the causes.
 
     Example:
         >>> find_sentence("[FAILED_READ_FILE.NO_HINT] Error while reading file hdfs://a/b.parquet. SQLSTATE")
         'No DataNode gives the content of hdfs://a/b.parquet any more …'
     """
     unreadable = _UNREADABLE.search(text)
+    refused = _REFUSED.search(text + stack)
+    if unreadable and refused:
+        return (
+            f"HDFS at {refused['address']} does not answer any more: its NameNode ended while Spark read "
+            f"{unreadable['file']}. Start it again (here: `kedro cluster up`) and repeat the command with "
+            "--only-missing-outputs; nothing is lost."
+        )
     if unreadable:
         return (
             f"The content of {unreadable['file']} cannot be read: every copy of a part of it is missing or "

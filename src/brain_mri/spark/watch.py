@@ -54,7 +54,8 @@ def _watch(context: SparkContext, ask: Callable[[], None]) -> None:
         except RuntimeError as error:
             logger.warning("%s The run has no executor left either and gives its Spark job up.", error)
             context.cancelAllJobs()
-            return
+            since = None
+            continue
         if not told:
             told = True
             logger.warning(
