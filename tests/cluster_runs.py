@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -195,6 +196,6 @@ def _rows(url: str) -> bytes:
 def sentence(output: str) -> str:
     """What a run that failed says to people at its end, in one line; there must be no stack above it."""
     assert "Traceback" not in output, output
-    _, error, said = f"\n{output}".rpartition("\nError: ")
-    assert error, output
-    return " ".join(said.split())
+    said = re.search(r"(?:^|\]|\n)Error: (.*)", output, re.DOTALL)  # it may follow Spark's progress bar
+    assert said, output
+    return " ".join(said[1].split())

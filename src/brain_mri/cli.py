@@ -45,9 +45,16 @@ def _errors_for_people(command: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             if os.environ.get(TRACEBACK_VARIABLE) or not _is_written_for_people(error):
                 raise
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(_sentence(error)) from error
 
     return call
+
+
+def _sentence(error: BaseException) -> str:
+    """The message; of an error of ours that Kedro wrapped, the inner one, which has what a person needs."""
+    cause = error.__cause__
+    ours = cause is not None and type(cause).__module__.startswith("brain_mri.")
+    return _sentence(cause) if isinstance(error, DatasetError) and cause is not None and ours else str(error)
 
 
 def _is_written_for_people(error: BaseException) -> bool:

@@ -39,6 +39,7 @@ class ProjectHooks:
         self._storage = ""
         self._lock: RunLock | None = None
         self._provenance: Provenance | None = None
+        self._catalog: DataCatalog | None = None
         self._expected: dict[str, str] = {}
 
     @hook_impl
@@ -80,7 +81,7 @@ class ProjectHooks:
             swept = sweep(self._storage)
             if swept:
                 logger.info("Removed %d leftovers of runs that were broken off.", swept)
-            self._provenance = Provenance(self._storage)
+            self._provenance, self._catalog = Provenance(self._storage), catalog
             self._expected = expected_fingerprints(pipeline.nodes, values, self._provenance)
             if run_params.get("only_missing_outputs"):
                 self._refuse_stale(pipeline, catalog, allowed=run.allow_stale)
@@ -89,11 +90,30 @@ class ProjectHooks:
             raise
 
     @hook_impl
+    def before_dataset_saved(self, dataset_name: str, data: Any, node: Node) -> None:
+        """See that a kill between the save and its record leaves no output with a wrong fingerprint.
+
+        An output that is not there can only appear as what this run makes, so that is recorded in advance:
+        a resumed run would take it for stale otherwise. One that is there loses the record of what it was.
+        """
+        name = dataset_name.split("@", maxsplit=1)[0]
+        if self._provenance is None or self._catalog is None:
+            return
+        expected = self._expected.get(name)
+        if expected is None or expected == self._provenance.recorded(name):
+            return
+        if self._catalog.exists(dataset_name):
+            self._provenance.forget(name)
+        else:
+            self._provenance.record(name, expected)
+
+    @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any, node: Node) -> None:
         """Record what made the output."""
         name = dataset_name.split("@", maxsplit=1)[0]
-        if self._provenance is not None and name in self._expected:
-            self._provenance.record(name, self._expected[name])
+        expected = self._expected.get(name)
+        if self._provenance is not None and expected and expected != self._provenance.recorded(name):
+            self._provenance.record(name, expected)
 
     @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline) -> None:
@@ -110,7 +130,7 @@ class ProjectHooks:
     def _release(self) -> None:
         if self._lock is not None:
             self._lock.release()
-        self._lock = self._provenance = None
+        self._lock = self._provenance = self._catalog = None
         self._expected = {}
 
     def _refuse_stale(self, pipeline: Pipeline, catalog: DataCatalog, *, allowed: bool) -> None:

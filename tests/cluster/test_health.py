@@ -18,17 +18,17 @@ from tests.clusters import Cluster
 
 # As real daemons (Hadoop 3.5.0, Spark 4.3.0) answered, cut to what is read.
 NAMENODE: dict[str, dict[str, Any]] = {
-    "FSNamesystem": {
-        "tag.HAState": "active",
+    # The metrics of a NameNode that has just started: they are some seconds old.
+    "FSNamesystem": {"tag.HAState": "active", "CapacityTotal": 0, "NumLiveDataNodes": 0},
+    "FSNamesystemState": {
         "CapacityTotal": 811659522048,
         "CapacityUsed": 57908780,
         "CapacityRemaining": 230551252992,
-        "MissingBlocks": 1,
-        "CorruptBlocks": 2,
         "UnderReplicatedBlocks": 3,
         "NumLiveDataNodes": 3,
         "NumDeadDataNodes": 1,
     },
+    "ReplicatedBlocksState": {"MissingReplicatedBlocks": 1, "CorruptReplicatedBlocks": 2},
     "NameNodeInfo": {"SoftwareVersion": "3.5.0", "Safemode": ""},
 }
 MASTER = {

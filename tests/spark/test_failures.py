@@ -21,6 +21,15 @@ def test_a_file_that_no_node_gives_is_named() -> None:
     assert "hdfs://127.0.0.1:8020/user/ada/scans.parquet/part-00000.parquet cannot be read" in sentence
 
 
+def test_a_file_on_an_hdfs_that_is_gone_is_not_called_damaged() -> None:
+    text = "[FAILED_READ_FILE.NO_HINT] Error while reading hdfs://nn:8020/a.parquet. SQLSTATE"
+    stack = "java.net.ConnectException: Call From vm/127.0.0.1 to nn:8020 failed on connection exception"
+    sentence = find_sentence(text, stack)
+    assert sentence is not None
+    assert "HDFS at nn:8020 does not answer" in sentence
+    assert "damaged" not in sentence
+
+
 def test_what_tells_nothing_by_itself_is_left_whole() -> None:
     assert find_sentence("Job aborted due to stage failure: who knows") is None
 

@@ -110,15 +110,12 @@ class RunLock:
                 raise
             return
         temporary = temporary_name(self._path)
-        write_file(self._filesystem, temporary, content)
         try:
+            write_file(self._filesystem, temporary, content)
             if self._filesystem.exists(self._path):
                 raise self._beaten()
             self._filesystem.mv(temporary, self._path)
-        except (
-            FileExistsError,
-            FileNotFoundError,
-        ):  # the latter where a run that was faster has swept already
+        except (FileExistsError, FileNotFoundError):  # the latter where a faster run sweeps already
             raise self._beaten() from None
         finally:
             remove(self._filesystem, temporary)
@@ -132,12 +129,12 @@ class RunLock:
         dead = temporary_name(self._path)
         try:
             self._filesystem.mv(self._path, dead)
-        except FileNotFoundError:
+            if read_file(self._filesystem, dead) != content:
+                self._filesystem.mv(dead, self._path)
+                raise self._beaten()
+            remove(self._filesystem, dead)
+        except (FileNotFoundError, FileExistsError):  # a faster run took it, or sweeps already
             raise self._beaten() from None
-        if read_file(self._filesystem, dead) != content:
-            self._filesystem.mv(dead, self._path)
-            raise self._beaten()
-        remove(self._filesystem, dead)
 
     def _is_left_by_this_process(self, holder: dict[str, Any]) -> bool:
         """Whether the lock is of this process, and no run here holds it any more."""

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from brain_mri.storage.files import open_filesystem, read_file, write_file
+from brain_mri.storage.files import open_filesystem, read_file, remove, write_file
 
 
 class NodeLike(Protocol):
@@ -46,8 +46,12 @@ class Provenance:
         self._folder = f"{path}/.provenance"
 
     def record(self, name: str, fingerprint: str) -> None:
-        """Keep the fingerprint of an output that has just been saved."""
+        """Keep the fingerprint of an output that has just been saved, or that is about to appear."""
         write_file(self._filesystem, f"{self._folder}/{name}.json", json.dumps(fingerprint).encode())
+
+    def forget(self, name: str) -> None:
+        """Remove the fingerprint of an output that is about to be replaced by another one."""
+        remove(self._filesystem, f"{self._folder}/{name}.json")
 
     def recorded(self, name: str) -> str | None:
         """The fingerprint of an output as it was saved, or None where nothing is known."""

@@ -37,7 +37,10 @@ def check_reachable(root: str) -> None:
     def check() -> None:
         try:
             with no_repeats():
-                _write_read_remove(root)
+                try:
+                    _write_read_remove(root)
+                except FileNotFoundError:  # swept away by a run that takes the root at this moment
+                    _write_read_remove(root)
         except BaseException as error:
             problems.append(error)  # raised below, in the caller's thread
 
