@@ -115,12 +115,14 @@ def download(target: Path | None) -> None:
 def report(env: str | None, output: Path | None, show: bool) -> None:
     """Open the report of the last run, or copy it, from HDFS too."""
     from brain_mri.storage.files import open_filesystem, read_file
+    from brain_mri.storage.retry import no_repeats
 
     storage = _storage(_context(env))
     location = f"{storage}/08_reporting/report.html"
     try:
         filesystem, path = open_filesystem(location)
-        found = filesystem.exists(path)
+        with no_repeats():
+            found = filesystem.exists(path)
     except (OSError, ImportError) as error:  # no Hadoop on this machine, no NameNode at the address
         raise click.ClickException(f"{location} cannot be reached: {error}") from error
     if not found:

@@ -79,9 +79,11 @@ class SparkLauncher:
         """Yield the results as they come."""
         context = self.session.sparkContext
         group = f"items {uuid.uuid4()}"
+        named = getattr(function, "func", function)  # of a partial, the function that it is of
+        name = getattr(named, "__name__", "a function on an item")
 
         def run(item: Item) -> Result:
-            context.setJobGroup(group, getattr(function, "__name__", "a function on an item"), True)
+            context.setJobGroup(group, name, True)
             with explained():
                 result: Result = context.parallelize([item], 1).map(function).collect()[0]
             return result
