@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,18 @@ class Cluster:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+@contextmanager
+def running_cluster(folder: Path) -> Iterator[Cluster]:
+    """Start a cluster, and discard it in the end."""
+    cluster = Cluster(folder)
+    watch(cluster.folder)
+    try:
+        cluster.up()
+        yield cluster
+    finally:
+        cluster.discard()
+
+
 @pytest.fixture
 def start_cluster(tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
     """Start clusters that the test may break: `start_cluster("--datanodes", "1", …)`."""
@@ -125,13 +138,8 @@ def start_cluster(tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A cluster for all tests: three DataNodes, two Spark workers. A test must leave it whole."""
-    shared = Cluster(tmp_path_factory.mktemp("cluster"))
-    watch(shared.folder)
-    try:
-        shared.up()
+    with running_cluster(tmp_path_factory.mktemp("cluster")) as shared:
         yield shared
-    finally:
-        shared.discard()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from brain_mri.imaging.phantom import write_phantom_folder
 from tests.cluster_runs import Project, finish, results
-from tests.clusters import Cluster, watch
+from tests.clusters import Cluster, running_cluster
 from tests.faults.storage import TABLES, Storage
 
 ROOT = "hdfs:///undisturbed"
@@ -26,13 +26,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def storage_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A cluster for all tests of storage; each mends what the one before it broke."""
-    cluster = Cluster(tmp_path_factory.mktemp("storage"))
-    watch(cluster.folder)
-    try:
-        cluster.up()
+    with running_cluster(tmp_path_factory.mktemp("storage")) as cluster:
         yield cluster
-    finally:
-        cluster.discard()
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ import pytest
 
 from brain_mri.imaging.phantom import write_phantom_folder
 from tests.cluster_runs import SMALL, Command, Project, end, events, finish, names_below, results, wait_until
-from tests.clusters import Cluster, watch
+from tests.clusters import Cluster, running_cluster
 from tests.faults.computing import DriverPage, assert_replaced, executors, final_status, get, kill_an_executor
 
 pytestmark = [pytest.mark.cluster, pytest.mark.spark, pytest.mark.tensorflow, pytest.mark.slow]
@@ -40,13 +40,8 @@ def parameters(source: Path) -> str:
 @pytest.fixture(scope="module")
 def own_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A cluster that the tests of this module break, each in turn."""
-    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
-    watch(cluster.folder)
-    try:
-        cluster.up()
+    with running_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
         yield cluster
-    finally:
-        cluster.discard()
 
 
 @pytest.fixture

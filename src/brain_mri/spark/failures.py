@@ -56,7 +56,7 @@ def find_sentence(text: str, stack: str = "") -> str | None:
 
     Example:
         >>> find_sentence("[FAILED_READ_FILE.NO_HINT] Error while reading file hdfs://a/b.parquet. SQLSTATE")
-        'No DataNode gives the content of hdfs://a/b.parquet any more …'
+        'The content of hdfs://a/b.parquet cannot be read: …'
     """
     unreadable = _UNREADABLE.search(text)
     refused = _REFUSED.search(text + stack)

@@ -24,7 +24,7 @@ from brain_mri.storage.verification import HashedStream, check_written
 
 logger = logging.getLogger(__name__)
 
-# hdfs-native registers a filesystem of its own, which can hang this process when it starts another one.
+# Others in this process, such as Kedro-Viz, get HDFS with our patience and our guard against forks too.
 fsspec.register_implementation("hdfs", "brain_mri.storage.hdfs.Hdfs", clobber=True)
 
 COMPLETE = "_SUCCESS"

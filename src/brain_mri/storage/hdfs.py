@@ -91,13 +91,6 @@ def _steady(method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-_clients: list[Any] = []
-"""Every client of this process: one that is freed in a forked child waits for threads that the child lacks.
-
-fsspec empties its cache of filesystems in each forked child, also in the one that is about to become the JVM.
-"""
-
-
 class Hdfs(HdfsFileSystem):
     """HDFS; `open_hdfs` makes one. It is also what fsspec gives to others in this process (Kedro-Viz)."""
 
@@ -105,7 +98,6 @@ class Hdfs(HdfsFileSystem):
         configured = read_properties()
         patience = {name: value for name, value in _CLIENT_SETTINGS.items() if name not in configured}
         super().__init__(host, port, **{**patience, **options})
-        _clients.append(self.client)
 
     info = _steady(HdfsFileSystem.info)
     ls = _steady(HdfsFileSystem.ls)
