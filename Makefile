@@ -62,8 +62,10 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@# A few packages come as source. They are built with the locked setuptools, not with what an index has today.
 	@awk '/^[a-z]/ { wanted = /^setuptools==/ } wanted' requirements.lock > $(VENV)/setuptools.txt
 	@$(IN_VENV) pip install --disable-pip-version-check --quiet --require-hashes -r $(VENV)/setuptools.txt
-	@$(IN_VENV) pip install --disable-pip-version-check --require-hashes --no-build-isolation --use-pep517 \
-	    -r requirements.lock
+	@# The lock is whole: without --no-deps older pips resolve extras (coverage[toml]) to the newest version of the
+	@# day, which has no hash here.
+	@$(IN_VENV) pip install --disable-pip-version-check --require-hashes --no-deps --no-build-isolation \
+	    --use-pep517 -r requirements.lock
 	@$(IN_VENV) pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
