@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import settings
 settings.register_profile("brain_mri", deadline=None, derandomize=True)
 settings.load_profile("brain_mri")
 
-pytest_plugins = ["tests.clusters"]
+pytest_plugins = ["tests.clusters", "tests.disks"]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -24,6 +25,19 @@ def _test_data() -> Path | None:
     named = os.environ.get("BRAIN_MRI_TEST_DATA")
     folder = Path(named) if named else REPOSITORY.parent / "shared"
     return folder if folder.is_dir() else None
+
+
+@pytest.fixture(autouse=True)
+def _python_path_stays() -> Iterator[None]:
+    """Take back what Kedro's bootstrap does to it.
+
+    What a later test starts would find the sources of this checkout and not the package that it is given.
+    """
+    before = os.environ.get("PYTHONPATH")
+    yield
+    os.environ.pop("PYTHONPATH", None)
+    if before is not None:
+        os.environ["PYTHONPATH"] = before
 
 
 @pytest.fixture(scope="session")
@@ -56,9 +70,6 @@ def spark(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-
         {
             "spark.master": "local[*]",
             "spark.ui.enabled": False,
-            "spark.sql.shuffle.partitions": 2,
-            "spark.sql.files.minPartitionNum": 4,
-            "spark.sql.files.openCostInBytes": 0,
             "spark.log.level": "ERROR",
             "spark.eventLog.enabled": True,
             "spark.eventLog.dir": events.as_uri(),

@@ -1,4 +1,4 @@
-"""Filesystems with the manners that datasets must cope with."""
+"""Filesystems with the manners that datasets and tasks must cope with."""
 
 from __future__ import annotations
 
