@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 
 from brain_mri.imaging.decode import DecodeLimits, GreyPixels, RefusedImage, decode_grey
+from brain_mri.imaging.phantom import draw_phantom
 from brain_mri.imaging.prepare import PrepareOptions, crop_to_head, prepare_pixels, prepare_scan
 from tests.imaging.hostile import HostileFile, encode, hostile_files, picture
 
@@ -90,3 +94,58 @@ def test_refusals_and_limits_pass_through() -> None:
 def test_senseless_size_is_refused() -> None:
     with pytest.raises(ValueError, match="image_size is 0"):
         PrepareOptions(image_size=0)
+
+
+def fully(content: bytes, size: int) -> GreyPixels:
+    """What full decoding gives."""
+    return prepare_pixels(decode_grey(content).pixels, PrepareOptions(size))
+
+
+@pytest.mark.parametrize("size", [16, 32, 64])
+@pytest.mark.parametrize("label", ["glioma", "notumor"])
+def test_scaled_decoding_stays_within_one_level_of_full_decoding(label: str, size: int) -> None:
+    content = encode(cv2.resize(draw_phantom(label, seed=3).pixels, (512, 512)), "JPEG", quality=85)
+    assert decode_grey(content, at_least=2 * size).pixels.shape[0] < 512  # it was scaled
+    difference = np.abs(prepare_scan(content, PrepareOptions(size)).astype(int) - fully(content, size))
+    assert difference.mean() <= 1
+    assert np.percentile(difference, 99) <= 8
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("size", [64, 112, 224])
+def test_scaled_decoding_of_real_scans_stays_within_one_level(real_data: Path, size: int) -> None:
+    scaled, means = 0, []
+    for path in sorted(real_data.rglob("*.jpg"))[::29]:
+        content = path.read_bytes()
+        full = decode_grey(content).pixels
+        if decode_grey(content, at_least=2 * size).pixels.shape == full.shape:
+            continue
+        scaled += 1
+        prepared = prepare_scan(content, PrepareOptions(size)).astype(int)
+        means.append(np.abs(prepared - prepare_pixels(full, PrepareOptions(size))).mean())
+    assert scaled or size == 224  # hardly any scan of this set has 896 pixels a side
+    assert max(means, default=0) <= 1
+
+
+def test_a_side_is_never_scaled_below_twice_the_result_or_off_its_grid() -> None:
+    sides = {64: 64, 127: 127, 128: 64, 130: 65, 254: 127, 256: 64, 258: 129, 512: 64, 1000: 125}
+    for side, decoded in sides.items():
+        content = encode(picture(side, side), "JPEG")
+        assert decode_grey(content, at_least=64).pixels.shape == (decoded, decoded)
+
+
+def test_contrast_that_scaling_averages_away_is_still_contrast() -> None:
+    fine = np.tile(np.array([[100, 140], [140, 100]], np.uint8), (64, 64))
+    content = encode(fine, "PNG")
+    assert decode_grey(content).pixels.max() - decode_grey(content).pixels.min() == 40
+    jpeg = encode(fine, "JPEG", quality=95)
+    prepared = prepare_scan(jpeg, PrepareOptions(8), DecodeLimits(min_contrast=16))
+    assert prepared.shape == (8, 8)
+
+
+def test_a_crop_sees_all_pixels() -> None:
+    content = encode(cv2.resize(head(), (800, 640)), "JPEG", quality=95)
+    options = PrepareOptions(32, crop_to_head=True)
+    np.testing.assert_array_equal(
+        prepare_scan(content, options), prepare_pixels(decode_grey(content).pixels, options)
+    )

@@ -47,6 +47,11 @@ _ORIENTATION_TAG = 0x0112
 # (libjpeg-turbo project, "Two Issues with the JPEG Standard", 2015).
 _MAX_JPEG_PASSES = 200
 _JPEG_PASS_MARKER = b"\xff\xda"
+_JPEG_DIVISORS = {
+    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
+    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
+}
 
 
 class RefusedImage(ValueError):  # noqa: N818  (it names what happened to the image)
@@ -102,7 +107,7 @@ class GreyImage:
     bit_depth: int
 
 
-def decode_grey(content: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> GreyImage:
+def decode_grey(content: bytes, limits: DecodeLimits = DEFAULT_LIMITS, at_least: int = 0) -> GreyImage:
     """Decode an image file to upright 8-bit grey pixels, or refuse it.
 
     - Colour becomes luma, 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601); a JPEG's is stored as such.
@@ -117,6 +122,9 @@ def decode_grey(content: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> GreyIm
     Args:
         content: the whole file.
         limits: what to refuse; checked before decoding wherever the header tells.
+        at_least: a JPEG may be decoded at a half, a quarter or an eighth of its size, as far as that divides
+            its sides and leaves `at_least` pixels of each; 0 decodes all of it. libjpeg then computes fewer
+            pixels from the same coefficients, close to averages of the pixels that they stand for.
 
     Returns:
         The pixels with what the header says about them.
@@ -136,7 +144,7 @@ def decode_grey(content: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> GreyIm
             "too_large", f"The file has {len(content):,} bytes; at most {limits.max_bytes:,} are allowed."
         )
     try:
-        return _decode(content, limits)
+        return _decode(content, limits, at_least)
     except (RefusedImage, MemoryError):  # a machine short of memory says nothing about the image
         raise
     except UnidentifiedImageError as error:
@@ -147,14 +155,16 @@ def decode_grey(content: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> GreyIm
         raise RefusedImage("damaged", f"The image cannot be decoded: {error}") from error
 
 
-def _decode(content: bytes, limits: DecodeLimits) -> GreyImage:
+def _decode(content: bytes, limits: DecodeLimits, at_least: int) -> GreyImage:
     image = Image.open(io.BytesIO(content), formats=_FORMATS)
     _check_header(image, limits)
     mode, format_name, bit_depth = image.mode, str(image.format), _bit_depth(image)
     width, height = image.size
+    shrunk = 1
     if format_name in _JPEG_FORMATS and mode in ("L", "RGB"):
         orientation = _orientation(image)
-        pixels = _decode_jpeg(content)
+        shrunk = _divisor(width, height, at_least)
+        pixels = _decode_jpeg(content, shrunk)
     else:
         if format_name == "PNG":
             image.verify()  # loading alone passes over wrong checksums and a missing end
@@ -162,13 +172,17 @@ def _decode(content: bytes, limits: DecodeLimits) -> GreyImage:
         image.load()
         orientation = _orientation(image)
         pixels = _grey_from_pillow(image)
-    if pixels.shape not in ((height, width), (width, height)):
+    expected = (height // shrunk, width // shrunk)
+    if pixels.shape not in (expected, expected[::-1]):
         raise RefusedImage(
-            "damaged", f"The header promises {width}×{height} pixels, decoding gave {pixels.shape[::-1]}."
+            "damaged",
+            f"The header promises {width}×{height} pixels, decoding at 1/{shrunk} gave {pixels.shape[::-1]}.",
         )
     pixels = np.ascontiguousarray(_upright(pixels, orientation))
     darkest, brightest, _, _ = cv2.minMaxLoc(pixels)
     if brightest - darkest < limits.min_contrast:
+        if shrunk > 1:  # fine detail may be all the contrast there is
+            return _decode(content, limits, 0)
         raise RefusedImage(
             "blank",
             f"All grey levels lie within {darkest:.0f} … {brightest:.0f}; "
@@ -196,13 +210,21 @@ def _check_header(image: Image.Image, limits: DecodeLimits) -> None:
         )
 
 
-def _decode_jpeg(content: bytes) -> GreyPixels:
+def _divisor(width: int, height: int, at_least: int) -> int:
+    """The largest of 8, 4, 2 that divides both sides and leaves `at_least` pixels of each, else 1."""
+    for divisor in _JPEG_DIVISORS if at_least else ():
+        if width % divisor == height % divisor == 0 and min(width, height) >= divisor * at_least:
+            return divisor
+    return 1
+
+
+def _decode_jpeg(content: bytes, divisor: int) -> GreyPixels:
     passes = content.count(_JPEG_PASS_MARKER)
     if passes > _MAX_JPEG_PASSES:
         raise RefusedImage(
             "too_many_passes", f"The JPEG has {passes:,} passes; at most {_MAX_JPEG_PASSES} are decoded."
         )
-    flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
+    flags = _JPEG_DIVISORS.get(divisor, cv2.IMREAD_GRAYSCALE) | cv2.IMREAD_IGNORE_ORIENTATION
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     if pixels is None:
         raise RefusedImage(

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from brain_mri.imaging.decode import DEFAULT_LIMITS, DecodeLimits, GreyPixels, RefusedImage, decode_grey
+from brain_mri.imaging.resize import area_resize
 
 THUMBNAIL_SIDE = 64
 
@@ -102,12 +103,10 @@ def difference_hash(pixels: GreyPixels) -> str:
     right neighbour, row by row, the first bit the highest. Pictures that look alike differ in few bits
     (N. Krawetz, "Kind of Like That", hackerfactor.com, 2013).
     """
-    small = cv2.resize(pixels, (9, 8), interpolation=cv2.INTER_AREA)
+    small = area_resize(pixels, 9, 8)
     return np.packbits(small[:, :-1] < small[:, 1:]).tobytes().hex()
 
 
 def thumbnail(pixels: GreyPixels) -> GreyPixels:
     """Area-average uint8 (height, width) pixels to uint8 (64, 64), whatever the aspect ratio."""
-    return np.asarray(
-        cv2.resize(pixels, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA), np.uint8
-    )
+    return area_resize(pixels, THUMBNAIL_SIDE, THUMBNAIL_SIDE)

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from brain_mri.imaging.decode import DEFAULT_LIMITS, DecodeLimits, GreyPixels, decode_grey
+from brain_mri.imaging.resize import area_resize
 
 _HEAD_MARGIN = 0.02  # of the box's longer side, so that the skin is not cut
 _SMALLEST_HEAD = 0.1  # of the picture's area; less is no head but a label or a lesion
@@ -46,6 +47,9 @@ def prepare_scan(
 ) -> GreyPixels:
     """Decode a file and prepare its pixels: `decode_grey`, then `prepare_pixels`.
 
+    A JPEG with sides of at least four times `image_size` is decoded at a smaller size (see `decode_grey`).
+    The result then differs from that of full decoding by at most one grey level in the mean over a picture.
+
     Args:
         content: the whole file.
         options: what to do.
@@ -61,7 +65,9 @@ def prepare_scan(
         >>> prepare_scan(Path("scan.jpg").read_bytes(), PrepareOptions(image_size=160)).shape
         (160, 160)
     """
-    return prepare_pixels(decode_grey(content, limits).pixels, options)
+    # Twice the result's size, so that averaging still has something to average; a crop may need all pixels.
+    at_least = 0 if options.crop_to_head else 2 * options.image_size
+    return prepare_pixels(decode_grey(content, limits, at_least).pixels, options)
 
 
 def prepare_pixels(grey: GreyPixels, options: PrepareOptions = DEFAULT_OPTIONS) -> GreyPixels:
@@ -80,8 +86,7 @@ def prepare_pixels(grey: GreyPixels, options: PrepareOptions = DEFAULT_OPTIONS) 
     """
     if options.crop_to_head:
         grey = crop_to_head(grey)
-    size = (options.image_size, options.image_size)
-    prepared = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
+    prepared = area_resize(grey, options.image_size, options.image_size)
     if options.clahe:
         prepared = even_contrast(prepared)
     return np.ascontiguousarray(prepared)
