@@ -84,6 +84,39 @@ def test_seed_decides_the_draw() -> None:
     assert first == again != other
 
 
+@settings(max_examples=60)
+@given(cohorts, cohorts, some_ratios, seeds)
+def test_shares_hold_for_what_is_there_and_what_comes(
+    first: Cohort, second: Cohort, ratios: tuple[float, ...], seed: int
+) -> None:
+    table = Counter(zip(first[0], assign_splits(*first, ratios=ratios, seed=seed), strict=True))
+    filled = {label: [table[label, split] for split in SPLITS] for label in set(first[0])}
+    table.update(zip(second[0], assign_splits(*second, ratios=ratios, seed=seed, filled=filled), strict=True))
+    for label in set(second[0]):
+        sizes = [
+            size
+            for labels, groups, _ in (first, second)
+            for size in Counter(
+                group for group, name in zip(groups, labels, strict=True) if name == label
+            ).values()
+        ]
+        for split, ratio in zip(SPLITS, ratios, strict=True):
+            assert table[label, split] > 0
+            assert abs(table[label, split] - ratio * sum(sizes)) <= 3 * max(sizes)
+
+
+def test_what_comes_goes_where_most_is_missing() -> None:
+    splits = assign_splits(*cohort({"a": [1] * 10}), ratios=RATIOS, seed=0, filled={"a": [72, 4, 14]})
+    assert Counter(splits) == {"validation": 10}
+
+
+def test_a_class_needs_a_group_for_each_split_that_lacks_it() -> None:
+    one = cohort({"a": [1]})
+    assert assign_splits(*one, seed=0, filled={"a": [7, 2, 0]}).tolist() == ["test"]
+    with pytest.raises(ValueError, match=r"'a' has 1 groups of scans .* validation, test need one each"):
+        assign_splits(*one, seed=0, filled={"a": [7, 0, 0]})
+
+
 @pytest.mark.parametrize(
     "ratios", [(0.5, 0.5), (0.8, 0.2, 0.0), (0.8, 0.3, -0.1), (7, 2, 1), (float("nan"),) * 3]
 )

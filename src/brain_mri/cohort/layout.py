@@ -52,7 +52,7 @@ class SourceLayout:
     missing_classes: tuple[str, ...]
 
 
-def read_folder_layout(paths: Iterable[str], classes: ClassSet) -> SourceLayout:
+def read_folder_layout(paths: Iterable[str], classes: ClassSet, fewest: int = 2) -> SourceLayout:
     """Work out class and official split of every file from the names of its folders.
 
     The class is named by a folder at any depth, the official split by a folder like `Training` or `test`, the
@@ -63,10 +63,11 @@ def read_folder_layout(paths: Iterable[str], classes: ClassSet) -> SourceLayout:
     Args:
         paths: Paths relative to the source, with `/` between folders.
         classes: The classes to look for.
+        fewest: How many of them there must be; one will do where the files are added to others.
 
     Raises:
         SourceLayoutError: No files, images in a folder of no known class, a path that names two classes,
-            or fewer than two classes.
+            or too few classes.
 
     Example:
         >>> from brain_mri.cohort.classes import DEFAULT_CLASSES
@@ -95,20 +96,21 @@ def read_folder_layout(paths: Iterable[str], classes: ClassSet) -> SourceLayout:
     if unknown:
         raise SourceLayoutError(_unknown_folders(unknown, Counter(row[1] for row in rows), classes))
     under = f" under {' and '.join(f'{name}/' for name in sorted(split_folders))}" if split_folders else ""
-    return _layout(pd.DataFrame(rows, columns=list(COLUMNS)), f"class folders{under}", classes)
+    return _layout(pd.DataFrame(rows, columns=list(COLUMNS)), f"class folders{under}", classes, fewest)
 
 
-def read_table_layout(table: pd.DataFrame, classes: ClassSet) -> SourceLayout:
+def read_table_layout(table: pd.DataFrame, classes: ClassSet, fewest: int = 2) -> SourceLayout:
     """Check a table of scans and bring it to the same form as a folder.
 
     Args:
         table: Columns `path` and `label`, and where known `patient`, `study`, `split`; the case of column
             names does not count, further columns are ignored.
         classes: The classes that labels stand for.
+        fewest: How many of them there must be.
 
     Raises:
         SourceLayoutError: Missing or ambiguous columns, empty or duplicated paths, labels of no known class,
-            splits that are none, no rows, or fewer than two classes.
+            splits that are none, no rows, or too few classes.
     """
     found = [str(column) for column in table.columns]
     columns = {fold_name(name): table.iloc[:, place] for place, name in reversed(list(enumerate(found)))}
@@ -148,7 +150,7 @@ def read_table_layout(table: pd.DataFrame, classes: ClassSet) -> SourceLayout:
         dtype=object,
     )
     description = f"a table with the columns {', '.join(name for name in wanted if name in columns)}"
-    return _layout(files.sort_values("path", ignore_index=True), description, classes)
+    return _layout(files.sort_values("path", ignore_index=True), description, classes, fewest)
 
 
 def _ignored(folders: Iterable[str], name: str) -> bool:
@@ -211,10 +213,10 @@ def _table_splits(splits: Iterable[str | None]) -> list[str | None]:
     return [None if split is None else _SPLIT_NAMES[fold_name(split)] for split in given]
 
 
-def _layout(files: pd.DataFrame, description: str, classes: ClassSet) -> SourceLayout:
-    """The finished layout, once it holds at least two classes."""
+def _layout(files: pd.DataFrame, description: str, classes: ClassSet, fewest: int) -> SourceLayout:
+    """The finished layout, once it holds enough classes."""
     labels = Counter(files["label"])
-    if len(labels) < 2:
+    if len(labels) < fewest:
         problem = "The source has scans of one class only." if labels else "The source has no scans."
         raise SourceLayoutError(
             f"{problem} {_found_and_expected(labels, classes)} A classifier needs at least two: point "

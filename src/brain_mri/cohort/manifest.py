@@ -9,19 +9,26 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from brain_mri.cohort.groups import conflicting_groups, duplicate_groups
+from brain_mri.cohort.near import Thumbnails
 from brain_mri.cohort.split import SPLITS, assign_official_splits, assign_splits
 
 COLUMNS = (
-    "path", "scan_id", "label", "split", "duplicate_group", "patient", "pixel_hash", "dhash", "thumbnail",
-    "bytes", "width", "height", "mode", "format", "bit_depth", "mean_intensity", "status", "reason",
+    "path", "scan_id", "label", "split", "duplicate_group", "patient", "study", "pixel_hash", "dhash",
+    "thumbnail", "bytes", "width", "height", "mode", "format", "bit_depth", "mean_intensity", "status",
+    "reason",
 )  # fmt: skip
+"""Columns of the stored manifest."""
+ROW_COLUMNS = tuple(name for name in COLUMNS if name != "thumbnail")
+"""Columns of the manifest in memory: thumbnails, 4 KiB a row, are looked up where they are needed."""
 
 COPY = "copy_of_another_file"
 SHARED_WITH_TEST = "shares_group_with_official_test"
 CONFLICT = "two_labels_in_group"
+BRIDGE = "bridges_splits"
 
 
 class TooManyRefusedError(ValueError):
@@ -47,26 +54,26 @@ class SplitRule:
     seed: int
 
 
-def build_manifest(files: pd.DataFrame, inspections: pd.DataFrame, rule: SplitRule) -> pd.DataFrame:
+def build_manifest(
+    files: pd.DataFrame, inspections: pd.DataFrame, rule: SplitRule, thumbnails: Thumbnails
+) -> pd.DataFrame:
     """Join what the source says with what inspection found; find copies, refuse conflicts, split.
 
     Args:
         files: Columns `path`, `label`, `official_split`, `patient`, `study`; a row per file.
-        inspections: The fields of `imaging.inspect.Inspection` by `path`.
+        inspections: The fields of `imaging.inspect.Inspection` but `thumbnail`, by `path`.
         rule: How to split.
+        thumbnails: Looks up the thumbnails of accepted scans, as for `duplicate_groups`.
 
     Returns:
-        The manifest, sorted by path. `status` is `accepted` (then `split` is set), `duplicate` (another file
-        holds the same scan, or, with an official test half, a group that reaches into it), or `quarantined`;
-        `reason` says why.
+        The manifest, columns `ROW_COLUMNS`, sorted by path. `status` is `accepted` (then `split` is set),
+        `duplicate` (another file holds the same scan, or, with an official test half, a group that reaches
+        into it), or `quarantined`; `reason` says why.
     """
     rows = files.merge(inspections, on="path", validate="one_to_one").sort_values("path", ignore_index=True)
     usable = rows["status"].eq("accepted").to_numpy()
     groups = np.full(len(rows), -1)
-    some = rows[usable]
-    groups[usable] = duplicate_groups(
-        some["pixel_hash"], some["dhash"], some["thumbnail"], some["patient"], some["study"]
-    )
+    groups[usable] = duplicate_groups(rows[usable], thumbnails)
     conflict = usable & np.isin(groups, conflicting_groups(rows["label"], groups))
     copies = usable & ~conflict & rows["scan_id"].where(usable, rows["path"]).duplicated().to_numpy()
     rows.loc[conflict, ["status", "reason"]] = ["quarantined", CONFLICT]
@@ -84,8 +91,8 @@ def build_manifest(files: pd.DataFrame, inspections: pd.DataFrame, rule: SplitRu
         rows.loc[leaked, ["status", "reason", "split"]] = ["duplicate", SHARED_WITH_TEST, None]
     else:
         rows.loc[kept, "split"] = assign_splits(labels, groups[kept], keys, **draw)
-    rows["duplicate_group"] = _group_names(groups, rows["scan_id"])
-    return rows[list(COLUMNS)]
+    rows["duplicate_group"] = group_names(groups, rows["scan_id"])
+    return rows[list(ROW_COLUMNS)]
 
 
 def check_refused_share(manifest_or_inspections: pd.DataFrame, allowed: float) -> None:
@@ -128,6 +135,8 @@ def check_every_class_is_left(metadata: Mapping[str, Any]) -> None:
 def check_manifest(manifest: pd.DataFrame) -> pd.DataFrame:
     """The catalog's validator of the manifest: columns, statuses, and no group on two sides of a split.
 
+    Thumbnails may be among the columns, or not.
+
     Raises:
         pandera.errors.SchemaErrors: Naming every check that failed and examples.
     """
@@ -148,7 +157,7 @@ def check_manifest(manifest: pd.DataFrame) -> pd.DataFrame:
             "label": pa.Column(str),
             "split": pa.Column(object, pa.Check.isin(SPLITS), nullable=True),
             "status": pa.Column(str, pa.Check.isin(("accepted", "duplicate", "quarantined"))),
-            **{name: pa.Column(required=True, nullable=True) for name in COLUMNS if name not in _CHECKED},
+            **{name: pa.Column(required=True, nullable=True) for name in ROW_COLUMNS if name not in _CHECKED},
         },
         checks=[accepted, whole, once],
     )
@@ -194,6 +203,22 @@ def fingerprint(manifest: pd.DataFrame) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def group_names(groups: npt.NDArray[np.int64], scan_ids: pd.Series) -> pd.Series:
+    """A name per group that does not depend on the order of files: the start of its smallest scan id.
+
+    Args:
+        groups: Group index per row, -1 for none.
+        scan_ids: Scan id per row.
+
+    Returns:
+        16 hexadecimal characters per row, None for rows without group; with the index of `scan_ids`.
+    """
+    rows = pd.DataFrame({"group": groups, "name": scan_ids.to_numpy()}).sort_values("name")
+    smallest = rows.drop_duplicates("group").set_index("group")["name"].str.slice(0, 16).to_dict()
+    smallest[-1] = None
+    return pd.Series([smallest[group] for group in groups], index=scan_ids.index, dtype=object)
+
+
 def _official_of_scans(rows: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.object_]]:
     """The official split of each row's scan: a scan with a copy in the test half belongs to the test half."""
     rank = {"test": 0, "validation": 1, "train": 2}
@@ -206,10 +231,3 @@ def _groups_are_whole(table: pd.DataFrame) -> pd.Series:
     accepted = table[table["status"] == "accepted"]
     sides = accepted.groupby("duplicate_group")["split"].nunique()
     return ~table["duplicate_group"].isin(sides.index[sides > 1])
-
-
-def _group_names(groups: np.ndarray[Any, Any], scan_ids: pd.Series) -> pd.Series:
-    """A name per group that does not depend on the order of files: the start of its smallest scan id."""
-    grouped = pd.Series(groups)
-    names = scan_ids.groupby(grouped).transform("min").str.slice(0, 16)
-    return names.where(grouped >= 0, None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +40,7 @@ def assign_splits(
     *,
     ratios: Sequence[float] = DEFAULT_RATIOS,
     seed: int = 0,
+    filled: Mapping[str, Sequence[int]] | None = None,
 ) -> npt.NDArray[np.object_]:
     """Give every row a split: stratified by class, a duplicate group never divided.
 
@@ -54,13 +55,15 @@ def assign_splits(
         keys: A stable name per row (its scan id). Rows may come in any order: only keys decide.
         ratios: Shares of train, validation and test; positive, with sum 1.
         seed: Another seed, another draw.
+        filled: Rows that train, validation and test hold already, for each class that has any: the shares are
+            those of these rows and the given ones together.
 
     Returns:
         "train", "validation" or "test" per row, object array; every class in every split.
 
     Raises:
         SplitError: Ratios that are none, a row without group, a group with two labels, or a class of fewer
-            than three groups.
+            groups than splits that are still without it (three, unless `filled` says otherwise).
 
     Example:
         >>> sorted(assign_splits(["a"] * 6, range(6), "uvwxyz", ratios=(0.4, 0.3, 0.3), seed=1))
@@ -68,7 +71,7 @@ def assign_splits(
     """
     check_ratios(ratios)
     rows = _rows(labels, groups, keys)
-    return _distribute(rows, SPLITS, ratios, seed)
+    return _distribute(rows, SPLITS, ratios, seed, filled or {})
 
 
 def assign_official_splits(
@@ -114,7 +117,7 @@ def assign_official_splits(
         splits[shared & np.isin(splits, yielding)] = ""
     training = splits == "train"
     if not (splits == "validation").any():
-        splits[training] = _distribute(rows[training], SPLITS[:2], ratios[:2], seed)
+        splits[training] = _distribute(rows[training], SPLITS[:2], ratios[:2], seed, {})
     _require_all_classes(rows, splits, SPLITS)
     return OfficialSplits(splits=splits, leaked=splits == "")
 
@@ -164,7 +167,11 @@ def _rows(labels: Iterable[str], groups: npt.ArrayLike, keys: Iterable[str]) -> 
 
 
 def _distribute(
-    rows: pd.DataFrame, splits: Sequence[str], ratios: Sequence[float], seed: int
+    rows: pd.DataFrame,
+    splits: Sequence[str],
+    ratios: Sequence[float],
+    seed: int,
+    filled: Mapping[str, Sequence[int]],
 ) -> npt.NDArray[np.object_]:
     """Split per row, for rows as `_rows` makes them."""
     table = rows.sort_values("key").drop_duplicates("group").set_index("group")
@@ -173,20 +180,22 @@ def _distribute(
     table = table.sort_values(["size", "draw", "key"], ascending=[False, True, True])
     split_of_group: dict[int, str] = {}
     for label, members in table.groupby("label", sort=True):
-        if len(members) < len(splits):
+        before = filled.get(str(label), [0] * len(splits))
+        empty = [split for split, rows_there in zip(splits, before, strict=True) if not rows_there]
+        if len(members) < len(empty):
             raise SplitError(
                 f"Class {label!r} has {len(members)} groups of scans ({members['size'].sum()} files); "
-                f"{', '.join(splits)} need one each. Add scans of this class, or leave the class out of the "
+                f"{', '.join(empty)} need one each. Add scans of this class, or leave the class out of the "
                 "source and of ingestion.classes."
             )
-        chosen = _fill(members["size"].tolist(), ratios)
+        chosen = _fill(members["size"].tolist(), ratios, before)
         split_of_group.update(zip(members.index, (splits[choice] for choice in chosen), strict=True))
     return rows["group"].map(split_of_group).to_numpy(dtype=object)
 
 
-def _fill(sizes: Sequence[int], ratios: Sequence[float]) -> list[int]:
-    """Index of the split for each group of one class, in the given order."""
-    filled = [0] * len(ratios)
+def _fill(sizes: Sequence[int], ratios: Sequence[float], before: Sequence[int]) -> list[int]:
+    """Index of the split for each group of one class, in the given order; `before`: rows already there."""
+    filled = list(before)
     chosen: list[int] = []
     for place, size in enumerate(sizes):
         empty = [split for split in range(len(ratios)) if filled[split] == 0]
