@@ -15,6 +15,8 @@ from pydantic import BaseModel
 
 from brain_mri.pipeline_registry import register_pipelines
 
+# Optional: what an earlier run left, and what a benchmark wrote.
+OF_EARLIER_RUNS = {"earlier_manifest", "earlier_split_metadata", "section_benchmarks"}
 REPOSITORY = Path(__file__).resolve().parents[1]
 LAYERS = {"raw", "intermediate", "primary", "feature", "model_input", "models", "model_output", "reporting"}
 
@@ -33,6 +35,7 @@ def test_the_default_is_the_four_pipelines_in_turn(pipelines: dict[str, Pipeline
     assert {name for name in pipelines["__default__"].inputs() if not name.startswith("params:")} == {
         "raw",
         "checkpoints",
+        *OF_EARLIER_RUNS,
     }
 
 
@@ -62,9 +65,10 @@ def test_every_entry_is_used_and_every_persistent_name_is_in_the_catalog(
         entries |= {name: entry for name, entry in yaml.safe_load(text).items() if not name.startswith("_")}
     used = {name for name in pipelines["__default__"].datasets() if not name.startswith("params:")}
     assert used <= set(entries)
-    # A tf.data.Dataset of the model inputs is for notebooks; the nodes read through handles.
+    # These are for notebooks; nodes and tasks read through handles.
     assert set(entries) - used == {
-        f"model_inputs_{split}@tensorflow" for split in ("train", "validation", "test")
+        "scans@spark",
+        *(f"model_inputs_{split}@tensorflow" for split in ("train", "validation", "test")),
     }
     for name, entry in entries.items():
         assert entry["metadata"]["kedro-viz"]["layer"] in LAYERS, name  # type: ignore[index]

@@ -250,9 +250,9 @@ def test_kedro_viz_shows_pictures_without_a_jvm(finished: Path, tmp_path: Path) 
     "moment",
     [
         pytest.param(("02_intermediate/scans.parquet", "scans.parquet/.part-*.tmp"), marks=pytest.mark.slow),
-        ("05_model_input/model_inputs_train.parquet", ".model_inputs_train.parquet.*.tmp"),
+        ("05_model_input/model_inputs_train.parquet", "model_inputs_train.parquet/.part-*.tmp"),
         pytest.param(
-            ("05_model_input/model_inputs_test.parquet", ".model_inputs_test.parquet.*.tmp"),
+            ("05_model_input/model_inputs_test.parquet", "model_inputs_test.parquet/.part-*.tmp"),
             marks=pytest.mark.slow,
         ),
     ],

@@ -9,21 +9,20 @@ from typing import Any
 import cv2
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import yaml
 from kedro.io import DatasetError
 
 from brain_mri.datasets import scans
 from brain_mri.datasets.blocks import Block, plan_blocks
 from brain_mri.datasets.packing import Packing
+from brain_mri.datasets.prepared import Preparation, PreparedPartsDataset
 from brain_mri.datasets.scans import PackedScans, PackedScansDataset, SparkScansDataset
-from brain_mri.datasets.shards import ShardSet, model_input_schema
+from brain_mri.datasets.shards import model_input_schema
 from brain_mri.datasets.source import Source, list_files
 from brain_mri.datasets.spark_shards import SparkShardsDataset
+from brain_mri.imaging.inspect import inspect_scan
 from brain_mri.imaging.prepare import PrepareOptions
-from brain_mri.spark.batches import prepared_scans
 from brain_mri.spark.launchers import ProcessLauncher, SparkLauncher
 from brain_mri.storage.files import write_file
 
@@ -82,9 +81,73 @@ def test_every_file_is_accounted_for_and_every_scan_is_stored_once(
 
 def test_what_was_refused_keeps_its_bytes(source: Path, tmp_path: Path) -> None:
     packed = _pack(source, tmp_path).load()
-    assert packed.refused_contents() == {"empty.jpg": b"", "gone.jpg": None, "text.jpg": b"no picture"}
-    scan_id = packed.inspections().set_index("path").loc["3.png", "scan_id"]
-    assert packed.contents([scan_id]) == {scan_id: _picture(3)}
+    ids = packed.inspections().set_index("path")["scan_id"]
+    wanted = {"empty.jpg": b"", "text.jpg": b"no picture", "3.png": _picture(3)}
+    assert packed.contents([*ids[list(wanted)], ids["gone.jpg"], "unknown"]) == {
+        ids[path]: content for path, content in wanted.items()
+    }
+
+
+def test_scan_ids_come_in_the_order_of_the_row_groups(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("brain_mri.storage.parquet.ROW_GROUP_BYTES", 2000)
+    packed = _pack(source, tmp_path).load()
+    for record in packed.stats():
+        file = pq.ParquetFile(tmp_path / "scans.parquet" / record["name"])
+        groups = [file.read_row_group(number)["scan_id"].to_pylist() for number in range(file.num_row_groups)]
+        assert [len(group) for group in groups] == record["row_groups"]
+        assert [scan_id for group in groups for scan_id in group] == packed.scan_ids(record)
+    assert max(len(record["row_groups"]) for record in packed.stats()) > 1
+
+
+def test_every_accepted_scan_has_its_thumbnail(source: Path, tmp_path: Path) -> None:
+    packed = _pack(source, tmp_path, blocks=3).load()
+    store, ids = packed.thumbnail_store(), _scan_ids(packed)
+    expected = [inspect_scan(content).thumbnail for content in map(packed.contents(ids).get, ids) if content]
+    assert [row.tobytes() for row in store(ids)] == expected
+    assert hashlib.sha256(b"no picture").hexdigest() not in store
+    assert ids[0] in store
+
+
+def test_adding_keeps_earlier_blocks_and_packs_only_what_is_new(source: Path, tmp_path: Path) -> None:
+    _save(source, tmp_path)
+    dataset = PackedScansDataset(filepath=str(tmp_path / "scans.parquet"))
+    earlier = dataset.load().inspections()
+    names = {record["name"] for record in dataset.load().stats()}
+    for seed in range(20, 24):
+        (source / f"{seed}.png").write_bytes(_picture(seed))
+    files = list_files(Source("folder", str(source), "test"))
+    known = earlier.loc[earlier["scan_id"] != "", ["scan_id", "bytes"]]
+    for _ in range(2):  # a save that was broken off after it is the same once more
+        plan = plan_blocks(files, known=known)
+        dataset.save(Packing(plan, ProcessLauncher(workers=1), earlier=frozenset(known["scan_id"])))
+        added = dataset.load().inspections().set_index("path")
+        assert added["status"].value_counts().to_dict() == {"known": 14, "accepted": 4, "quarantined": 1}
+        assert sum(record["rows"] for record in dataset.load().stats()) == 14
+        stored = pq.read_table(tmp_path / "scans.parquet", columns=["content"])["content"].to_pylist()
+        assert sorted(stored) == sorted(_picture(seed) for seed in (*range(10), *range(20, 24)))
+    scan_id = hashlib.sha256(b"no picture").hexdigest()
+    assert dataset.load().contents([scan_id]) == {scan_id: b"no picture"}
+    kept = {record["name"] for record in dataset.load().stats()}
+    assert names & kept, "the blocks of the earlier scans must still be there"
+
+
+def test_blocks_of_a_set_that_was_never_decided_upon_go_when_another_is_added(
+    source: Path, tmp_path: Path
+) -> None:
+    """Packed, but not in the manifest: the run was broken off there, and another source is added now."""
+    _save(source, tmp_path)
+    dataset = PackedScansDataset(filepath=str(tmp_path / "scans.parquet"))
+    earlier = frozenset(_scan_ids(dataset.load()))
+    for name, seeds in (("abandoned", (50, 51)), ("wanted", (60, 61))):
+        (tmp_path / name).mkdir()
+        for seed in seeds:
+            (tmp_path / name / f"{seed}.png").write_bytes(_picture(seed))
+        files = list_files(Source("folder", str(tmp_path / name), "test"))
+        dataset.save(Packing(plan_blocks(files), ProcessLauncher(workers=1), earlier=earlier))
+    stored = pq.read_table(tmp_path / "scans.parquet", columns=["content"])["content"].to_pylist()
+    assert sorted(stored) == sorted(_picture(seed) for seed in (*range(10), 60, 61))
 
 
 class BreakingLauncher:
@@ -267,7 +330,7 @@ def test_thumbnails_come_from_all_over_the_set(
     packed = _pack(source, tmp_path, blocks).load()
     thumbnails = packed.thumbnails(count)
     assert len(thumbnails) == found
-    assert set(thumbnails) <= set(packed.inspections()["thumbnail"])
+    assert set(thumbnails) <= {row.tobytes() for row in packed.thumbnail_store()(_scan_ids(packed))}
 
 
 def test_options_of_the_filesystem_reach_the_tasks(
@@ -299,7 +362,7 @@ def test_spark_reads_what_the_mark_names_and_nothing_else(source: Path, tmp_path
 def test_spark_executors_pack_the_same_as_processes(source: Path, tmp_path: Path, spark: Any) -> None:
     files = list_files(Source("folder", str(source), "test"))
     stored = {}
-    for name, launcher in (("spark", SparkLauncher(spark)), ("process", ProcessLauncher(workers=1))):
+    for name, launcher in (("spark", SparkLauncher()), ("process", ProcessLauncher(workers=1))):
         dataset = PackedScansDataset(filepath=str(tmp_path / name / "scans.parquet"))
         dataset.save(Packing(_cut(files, 3), launcher))
         table = pq.read_table(tmp_path / name / "scans.parquet", columns=["scan_id", "content"])
@@ -312,35 +375,13 @@ def test_spark_executors_pack_the_same_as_processes(source: Path, tmp_path: Path
 def test_spark_reads_and_writes_below_a_root_that_looks_like_a_pattern(
     source: Path, tmp_path: Path, spark: Any
 ) -> None:
-    from pyspark.sql.functions import lit
-
     root = tmp_path / "a [1] {b} *"
-    _pack(source, root)
-    frame = SparkScansDataset(filepath=str(root / "scans.parquet")).load()
-    assert frame.count() == 10
-    dataset = SparkShardsDataset(filepath=str(root / "model_inputs.parquet"))
+    scans = _pack(source, root).load()
+    assert SparkScansDataset(filepath=str(root / "scans.parquet")).load().count() == 10
+    rows = pd.DataFrame({"scan_id": _scan_ids(scans), "split": "train", "label": 0}).drop_duplicates()
+    parts = PreparedPartsDataset(filepath=str(root / "prepared"), parts=str(root / "model_inputs.parquet"))
     schema = model_input_schema(32, ("glioma",))
-    dataset.save(prepared_scans(frame.withColumn("label", lit(0)), PrepareOptions(image_size=32), schema))
+    parts.save(Preparation(scans, rows, ("train",), PrepareOptions(32), schema, SparkLauncher()))
+    dataset = SparkShardsDataset(filepath=str(root / "model_inputs.parquet"))
+    dataset.save(parts.load().summary("train"))
     assert dataset.load().count() == 10
-    assert ShardSet(str(root / "model_inputs.parquet")).stored_rows() == 10
-
-
-@pytest.mark.spark
-def test_the_settings_bound_the_bytes_of_a_batch(spark: Any) -> None:
-    [name] = [name for name in _spark_settings("local") if name.endswith("maxBytesPerBatch")]
-    assert _spark_settings("cluster")[name] == _spark_settings("local")[name] == "32m"
-
-    def sizes(batches):  # type: ignore[no-untyped-def]
-        yield from (pa.RecordBatch.from_pydict({"rows": [len(batch)]}) for batch in batches)
-
-    spark.conf.set(name, "1k")
-    try:
-        frame = spark.range(0, 1_000, 1, 1).mapInArrow(sizes, "rows long")
-        assert max(row.rows for row in frame.collect()) < 200, "the property must be one that Spark knows"
-    finally:
-        spark.conf.unset(name)
-
-
-def _spark_settings(environment: str) -> dict[str, str]:
-    path = Path(__file__).parents[2] / "conf" / environment / "spark.yml"
-    return dict(yaml.safe_load(path.read_text().replace("${", "")))

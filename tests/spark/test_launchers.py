@@ -54,10 +54,10 @@ def test_nothing_to_do_is_done_at_once() -> None:
 
 @pytest.mark.spark
 def test_spark_tasks_do_the_same(spark: Any) -> None:
-    results = list(SparkLauncher(spark).map(lambda number: (number * number, os.getpid()), range(6)))
+    results = list(SparkLauncher().map(lambda number: (number * number, os.getpid()), range(6)))
     assert sorted(square for square, _ in results) == [0, 1, 4, 9, 16, 25]
     assert os.getpid() not in {process for _, process in results}
-    assert list(SparkLauncher(spark).map(_where, [])) == []
+    assert list(SparkLauncher().map(_where, [])) == []
 
 
 @pytest.mark.spark
@@ -69,7 +69,7 @@ def test_spark_gives_a_result_before_all_tasks_have_ended(spark: Any, tmp_path: 
             _wait_for(seen.exists)
         return number
 
-    results = SparkLauncher(spark).map(work, [0, 1])
+    results = SparkLauncher().map(work, [0, 1])
     assert next(results) == 0
     seen.touch()
     assert list(results) == [1]
@@ -88,7 +88,7 @@ def test_an_error_in_a_spark_task_ends_the_others(spark: Any, tmp_path: Path) ->
 
     begun = time.monotonic()
     with pytest.raises(Exception, match="item 1 is broken"):
-        list(SparkLauncher(spark).map(work, [0, 1]))
+        list(SparkLauncher().map(work, [0, 1]))
     assert started.exists()
     assert time.monotonic() - begun < 60, "the other task must not be waited for"
     assert list(spark.sparkContext.statusTracker().getActiveJobsIds()) == []

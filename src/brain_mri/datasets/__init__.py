@@ -11,26 +11,32 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from brain_mri.datasets.checkpoints import CheckpointStore, CheckpointStoreDataset
-    from brain_mri.datasets.files import FigureDataset, HtmlDataset, JsonDataset, TableDataset
+    from brain_mri.datasets.files import FigureDataset, HtmlDataset, JsonDataset, OptionalJsonDataset
     from brain_mri.datasets.keras_model import KerasModelDataset
     from brain_mri.datasets.originals import OriginalFilesDataset
+    from brain_mri.datasets.prepared import PreparedParts, PreparedPartsDataset
     from brain_mri.datasets.scans import PackedScans, PackedScansDataset, SparkScansDataset
     from brain_mri.datasets.shards import ShardSet, ShardSetDataset, TensorFlowShardsDataset
     from brain_mri.datasets.source import RawFolder, RawFolderDataset
     from brain_mri.datasets.spark_shards import SparkShardsDataset
+    from brain_mri.datasets.tables import EarlierTableDataset, TableDataset
     from brain_mri.datasets.versions import FolderVersion, VersionedFolderDataset
 
 __all__ = [
     "CheckpointStore",
     "CheckpointStoreDataset",
+    "EarlierTableDataset",
     "FigureDataset",
     "FolderVersion",
     "HtmlDataset",
     "JsonDataset",
     "KerasModelDataset",
+    "OptionalJsonDataset",
     "OriginalFilesDataset",
     "PackedScans",
     "PackedScansDataset",
+    "PreparedParts",
+    "PreparedPartsDataset",
     "RawFolder",
     "RawFolderDataset",
     "ShardSet",
@@ -44,13 +50,15 @@ __all__ = [
 
 _MODULES = {
     "checkpoints": ("CheckpointStore", "CheckpointStoreDataset"),
-    "files": ("FigureDataset", "HtmlDataset", "JsonDataset", "TableDataset"),
+    "files": ("FigureDataset", "HtmlDataset", "JsonDataset", "OptionalJsonDataset"),
     "keras_model": ("KerasModelDataset",),
     "originals": ("OriginalFilesDataset",),
+    "prepared": ("PreparedParts", "PreparedPartsDataset"),
     "scans": ("PackedScans", "PackedScansDataset", "SparkScansDataset"),
     "shards": ("ShardSet", "ShardSetDataset", "TensorFlowShardsDataset"),
     "source": ("RawFolder", "RawFolderDataset"),
     "spark_shards": ("SparkShardsDataset",),
+    "tables": ("EarlierTableDataset", "TableDataset"),
     "versions": ("FolderVersion", "VersionedFolderDataset"),
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 
 import pandas as pd
@@ -18,7 +18,7 @@ from brain_mri.imaging.decode import DecodeLimits
 
 BLOCK_BYTES = 128 * 2**20
 _FEWEST_BLOCKS = 8  # so that all cores of a usual machine have work on a small set
-_FORMAT = 2
+_FORMAT = 3
 """Part of every key. Raise it when a block of the same files is stored otherwise than before."""
 
 _DRAWN_BITS = 64
@@ -31,10 +31,13 @@ class Block:
     Attributes:
         number: The bucket that the files were drawn into; blocks that share one sort by their key.
         files: Path in the source, and URL to read it from.
+        known: Ids of scans that were packed before and have the length of one of the files: a file with one
+            of these ids is not packed again.
     """
 
     number: int
     files: tuple[tuple[str, str], ...]
+    known: frozenset[str] = frozenset()
 
     def name(self, key: str) -> str:
         """File name of the block and of its inspections.
@@ -46,18 +49,24 @@ class Block:
         return f"part-{self.number:05d}-{key[:12]}.parquet"
 
 
-def block_key(identities: Sequence[tuple[str, str]], limits: DecodeLimits) -> str:
+def block_key(
+    identities: Sequence[tuple[str, str]], limits: DecodeLimits, known: Collection[str] = ()
+) -> str:
     """What a block holds, as hexadecimal sha256: equal keys, equal blocks.
 
     Args:
         identities: Path and sha256 of every file of the block, in its order; where a file has no content that
             is kept, the reason instead.
         limits: What is refused.
+        known: Those that were packed before; a block does not hold them.
     """
-    return hashlib.sha256(json.dumps([_FORMAT, asdict(limits), identities]).encode()).hexdigest()
+    left_out = sorted({identity for _, identity in identities if identity in known})
+    return hashlib.sha256(json.dumps([_FORMAT, asdict(limits), identities, left_out]).encode()).hexdigest()
 
 
-def plan_blocks(files: pd.DataFrame, block_bytes: int = BLOCK_BYTES) -> tuple[Block, ...]:
+def plan_blocks(
+    files: pd.DataFrame, block_bytes: int = BLOCK_BYTES, known: pd.DataFrame | None = None
+) -> tuple[Block, ...]:
     """Cut a list of files into blocks of about equal bytes.
 
     The sha256 of a file's size says which of a power of two of buckets it falls into, so files of one size
@@ -70,6 +79,7 @@ def plan_blocks(files: pd.DataFrame, block_bytes: int = BLOCK_BYTES) -> tuple[Bl
     Args:
         files: Columns `path`, `url`, `bytes`.
         block_bytes: Bytes of files that make a block, at most.
+        known: Columns `scan_id`, `bytes` of the scans that were packed before.
 
     Returns:
         The blocks, none of them empty. Every file is in one of them.
@@ -88,13 +98,19 @@ def plan_blocks(files: pd.DataFrame, block_bytes: int = BLOCK_BYTES) -> tuple[Bl
         of_this_size=files.groupby("bytes")["bytes"].transform("sum"),
     ).sort_values(["by_size", "by_path"])
     blocks: dict[tuple[int, int, int], list[tuple[str, str]]] = {}
+    of_size = {} if known is None else known.groupby("bytes")["scan_id"].agg(frozenset).to_dict()
+    known_in: dict[tuple[int, int, int], set[str]] = {}
     for path, url, size, by_size, by_path, of_this_size in drawn[
         ["path", "url", "bytes", "by_size", "by_path", "of_this_size"]
     ].itertuples(index=False):
         pieces = _power_of_two(of_this_size / largest)
         group = (size, _bucket(by_path, pieces)) if pieces > 1 else (-1, 0)
-        blocks.setdefault((_bucket(by_size, buckets), *group), []).append((path, url))
-    return tuple(Block(place[0], tuple(block)) for place, block in sorted(blocks.items()))
+        place = (_bucket(by_size, buckets), *group)
+        blocks.setdefault(place, []).append((path, url))
+        known_in.setdefault(place, set()).update(of_size.get(size, ()))
+    return tuple(
+        Block(place[0], tuple(block), frozenset(known_in[place])) for place, block in sorted(blocks.items())
+    )
 
 
 def _power_of_two(number: float) -> int:

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 
 from brain_mri.datasets.blocks import Block
 from brain_mri.datasets.packing import INSPECTIONS, SCANS_SCHEMA
-from brain_mri.datasets.parts import write_parquet
 from brain_mri.storage.files import read_file, write_file
+from brain_mri.storage.parquet import write_parquet
 from brain_mri.storage.retry import retried
 
 
@@ -52,7 +52,7 @@ def _drop(filesystem: Any, folder: str, record: dict[str, Any], copies: list[str
         table = pq.read_table(stream)
     kept = table.filter(pc.invert(pc.is_in(table["scan_id"], pa.array(copies, pa.string()))))
     with write_parquet(filesystem, f"{folder}/{name}", SCANS_SCHEMA, "none") as part:
-        for batch in kept.to_batches(max_chunksize=max(1, len(kept) // 8)):
+        for batch in kept.to_batches(max_chunksize=64):
             part.add(batch)
     inspections = read_file(filesystem, f"{folder}/{INSPECTIONS}/{record['name']}")
     write_file(filesystem, f"{folder}/{INSPECTIONS}/{name}", inspections)
@@ -60,6 +60,7 @@ def _drop(filesystem: Any, folder: str, record: dict[str, Any], copies: list[str
         "name": name,
         "key": key,
         "rows": len(kept),
+        "row_groups": part.row_groups,
         "dropped": len(copies),
         "sha256": part.sha256,
         "stored_bytes": part.bytes,

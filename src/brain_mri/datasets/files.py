@@ -1,4 +1,4 @@
-"""Catalog entries that are one file: JSON, a table, a figure, a page.
+"""Catalog entries that are one file: JSON, a figure, a page.
 
 They differ from kedro-datasets' entries of the same kind in one point: what they write appears whole (beside,
 verified, renamed) on every filesystem, so a broken-off run never leaves half a file that a resumed run would
@@ -13,10 +13,7 @@ import json
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Generic
 
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
-from kedro_datasets._typing import ImagePreview, JSONPreview, TablePreview
+from kedro_datasets._typing import ImagePreview, JSONPreview
 
 from brain_mri.datasets.located import Loaded, LocatedDataset, Saved
 from brain_mri.storage.files import read_file, write_file
@@ -74,43 +71,20 @@ class JsonDataset(FileDataset[Any, Any]):
         return JSONPreview(json.dumps(self.load()))
 
 
-class TableDataset(FileDataset[pd.DataFrame, pd.DataFrame]):
-    """A pandas table in one parquet file.
+class OptionalJsonDataset(JsonDataset):
+    """A JSON document that may not be there: it loads as `{}` then.
 
     Example:
         ```yaml
-        manifest:
-          type: brain_mri.datasets.TableDataset
-          filepath: ${globals:storage}/02_intermediate/manifest.parquet
+        section_benchmarks:
+          type: brain_mri.datasets.OptionalJsonDataset
+          filepath: ${globals:storage}/08_reporting/sections/benchmarks.json
         ```
-
-        >>> dataset = TableDataset(filepath="/tmp/manifest.parquet")
-        >>> dataset.save(pd.DataFrame({"path": ["glioma/a.jpg"]}))
-        >>> dataset.load().path.tolist()
-        ['glioma/a.jpg']
     """
 
-    def _encode(self, data: pd.DataFrame) -> bytes:
-        buffer = io.BytesIO()
-        pq.write_table(pa.Table.from_pandas(data, preserve_index=False), buffer, compression="zstd")
-        return buffer.getvalue()
-
-    def _decode(self, content: bytes) -> pd.DataFrame:
-        table: pd.DataFrame = pq.read_table(io.BytesIO(content)).to_pandas()
-        return table
-
-    def preview(self, nrows: int = 10) -> TablePreview:
-        """The first rows, for Kedro-Viz; binary columns as their length."""
-        filesystem, path = self._open()
-        with filesystem.open(path, "rb") as stream:
-            file = pq.ParquetFile(stream, pre_buffer=False, buffer_size=2**16)
-            first = next(file.iter_batches(nrows), None)
-            table = (file.schema_arrow.empty_table() if first is None else first).to_pandas()
-        for name in table.columns:
-            table[name] = [
-                f"{len(value)} bytes" if isinstance(value, bytes) else value for value in table[name]
-            ]
-        return TablePreview(json.loads(table.to_json(orient="split", index=True)))
+    def load(self) -> Any:
+        """Read and decode the file."""
+        return super().load() if self._exists() else {}
 
 
 class FigureDataset(FileDataset["Figure | bytes", bytes]):

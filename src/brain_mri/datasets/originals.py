@@ -7,7 +7,7 @@ import json
 import logging
 import posixpath
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ import pandas as pd
 
 from brain_mri.datasets.located import LocatedDataset
 from brain_mri.imaging.phantom import MARKER_NAME
-from brain_mri.spark.launchers import Launcher
+from brain_mri.spark.launchers import Launcher, WithProgress
 from brain_mri.storage.faults import StorageError
 from brain_mri.storage.files import COMPLETE, open_filesystem, read_file, remove, replace_file, write_file
 from brain_mri.storage.retry import retried
@@ -40,20 +40,24 @@ class Originals:
         launcher: Runs the tasks, a few hundred files each; None to keep nothing.
         files: Where each is kept (a relative path), and the URL to read it from.
         table: Content of a table that names the kept files, where the source is a table.
-        progress: Called with the record of each task as it ends.
+        adding: Whether what an earlier source left there stays. A file whose place is taken by another
+            content is then kept as `<path>@<start of its sha256>`.
+        progress: What the records of the tasks pass through.
     """
 
     launcher: Launcher | None = None
     files: tuple[tuple[str, str], ...] = ()
     table: bytes | None = None
-    progress: Callable[[Mapping[str, Any]], None] | None = None
+    adding: bool = False
+    progress: WithProgress = iter
 
 
 def plan_originals(
     files: pd.DataFrame,
     source: Mapping[str, Any],
     launcher: Launcher,
-    progress: Callable[[Mapping[str, Any]], None] | None = None,
+    adding: bool = False,
+    progress: WithProgress = iter,
 ) -> Originals:
     """Say where each file of a source is kept, so that what is kept is a source again, and the same.
 
@@ -61,7 +65,8 @@ def plan_originals(
         files: Columns `path`, `url`, `label`, `official_split`, `patient`, `study`.
         source: Its `kind` and `url`; see `datasets.source.Source`.
         launcher: Runs the tasks.
-        progress: Called with the record of each task.
+        adding: Whether what an earlier source left there stays.
+        progress: What the records of the tasks pass through.
     """
     kept = [safe_path(path) for path in files["path"]]
     rows = list(zip(kept, files["url"], strict=True))
@@ -71,7 +76,7 @@ def plan_originals(
         table = named[["path", "label", "split", "patient", "study"]].to_csv(index=False).encode()
     if source["kind"] == "phantom":  # drawn scans keep their name wherever they lie
         rows.append((MARKER_NAME, f"{source['url'].rstrip('/')}/{MARKER_NAME}"))
-    return Originals(launcher, tuple(rows), table, progress)
+    return Originals(launcher, tuple(rows), table, adding, progress)
 
 
 def safe_path(path: str) -> str:
@@ -130,19 +135,20 @@ class OriginalFilesDataset(LocatedDataset[Originals, dict[str, Any]]):
             return
         started = time.perf_counter()
         remove(filesystem, mark)
-        keep = partial(keep_files, url=filesystem.unstrip_protocol(path), options=self._options)
+        url = filesystem.unstrip_protocol(path)
+        keep = partial(keep_files, url=url, adding=data.adding, options=self._options)
         starts = range(0, len(data.files), _FILES_PER_TASK)
-        records = []
-        for record in data.launcher.map(
-            keep, [data.files[start : start + _FILES_PER_TASK] for start in starts]
-        ):
-            records.append(record)
-            if data.progress:
-                data.progress(record)
+        tasks = [data.files[start : start + _FILES_PER_TASK] for start in starts]
+        records = list(data.progress(data.launcher.map(keep, tasks)))
         kept = {name for record in records for name in record["kept"]}
+        if data.adding:
+            kept |= {stored[len(path) + 1 :] for stored in filesystem.find(path)}
         if data.table is not None:
-            write_file(filesystem, f"{path}/{TABLE_NAME}", data.table)
-            kept.add(TABLE_NAME)
+            name = TABLE_NAME
+            if name in kept and read_file(filesystem, f"{path}/{name}") != data.table:
+                name = f"{name}@{hashlib.sha256(data.table).hexdigest()[:12]}.csv"
+            write_file(filesystem, f"{path}/{name}", data.table)
+            kept.add(name)
         size = sum(record["bytes"] for record in records)
         write_file(filesystem, mark, json.dumps({"kept": True, "files": len(kept), "bytes": size}).encode())
         for stored in filesystem.find(path):
@@ -161,13 +167,14 @@ def _lies_in(filesystem: Any, folder: str, url: str) -> bool:
 
 
 def keep_files(
-    rows: Sequence[tuple[str, str]], url: str, options: Mapping[str, Any] | None = None
+    rows: Sequence[tuple[str, str]], url: str, adding: bool = False, options: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Store some files, unless they are stored already; runs in a task, with several at once.
 
     Args:
         rows: Path to keep each at, relative, and URL to read it from.
         url: The folder to write to.
+        adding: Whether a file that is there with another content stays there.
         options: Options of the folder's filesystem.
 
     Returns:
@@ -176,16 +183,19 @@ def keep_files(
     """
     filesystem, folder = open_filesystem(url, **(options or {}))
 
-    def keep(row: tuple[str, str]) -> tuple[int, bool] | None:
+    def keep(row: tuple[str, str]) -> tuple[str, int, bool] | None:
         path, source = row
         try:
-            return retried(partial(_keep_file, filesystem, f"{folder}/{path}", source), path)
+            if adding and filesystem.exists(f"{folder}/{path}"):
+                digest = retried(partial(_sha256, source), path)
+                if digest != file_sha256(filesystem, f"{folder}/{path}"):
+                    path = f"{path}@{digest[:12]}"
+            return (path, *retried(partial(_keep_file, filesystem, f"{folder}/{path}", source), path))
         except _UnreadableError:
             return None
 
     with ThreadPoolExecutor(_IN_FLIGHT) as pool:
-        outcomes = list(zip(rows, pool.map(keep, rows), strict=True))
-    kept = [(row[0], *outcome) for row, outcome in outcomes if outcome is not None]
+        kept = [outcome for outcome in pool.map(keep, rows) if outcome is not None]
     return {
         "files": len(rows),
         "kept": [path for path, _, _ in kept],
@@ -237,10 +247,15 @@ def _is_stored(filesystem: Any, target: str, size: int, url: str) -> bool:
         stored = file_sha256(filesystem, target)
     except OSError:  # there is none, or what is there is damaged
         return False
+    return _sha256(url) == stored
+
+
+def _sha256(url: str) -> str:
+    """sha256 of a file of the source, as hexadecimal digits."""
     found = hashlib.sha256()
     for chunk in _chunks(url):
         found.update(chunk)
-    return found.hexdigest() == stored
+    return found.hexdigest()
 
 
 def _report(records: list[dict[str, Any]], seconds: float) -> None:

@@ -12,21 +12,22 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
-from brain_mri.datasets import parts
 from brain_mri.datasets.blocks import Block, block_key
-from brain_mri.datasets.parts import write_parquet
 from brain_mri.imaging.decode import DecodeLimits
 from brain_mri.imaging.inspect import Inspection, inspect_scan
-from brain_mri.spark.launchers import Launcher
+from brain_mri.imaging.resize import use_one_thread
+from brain_mri.spark.launchers import Launcher, WithProgress
+from brain_mri.storage import parquet
 from brain_mri.storage.faults import StorageError
 from brain_mri.storage.files import open_filesystem, read_file, write_file
+from brain_mri.storage.parquet import write_parquet
 from brain_mri.storage.retry import retried
 from brain_mri.storage.verification import file_sha256
 
@@ -53,7 +54,16 @@ INSPECTION_SCHEMA = pa.schema(
         ("content", pa.binary()),
     ]
 )
-"""Path, the fields of `imaging.inspect.Inspection`, and the content of what was refused."""
+"""Path, the fields of `imaging.inspect.Inspection`, and the content of what was refused.
+
+Status `known` is that of a file whose content was packed before; nothing but its path, id and length stands
+here.
+"""
+
+_ROWS_AT_ONCE = 64  # of inspections: one by one they cost as much as their hashes
+_KEPT_ROW_GROUPS = (
+    8  # bytes of files that a task holds between the look at them and their packing: those of a block
+)
 
 
 class SourceChangedError(OSError):
@@ -70,13 +80,15 @@ class Packing:
         blocks: Which files go together.
         launcher: Runs a task a block.
         limits: What is refused.
-        progress: Called with the stats record of each block as it ends.
+        earlier: Ids of scans that were packed before; blocks that hold one of them stay. None starts afresh.
+        progress: What the stats records pass through as blocks end.
     """
 
     blocks: tuple[Block, ...]
     launcher: Launcher
     limits: DecodeLimits = field(default_factory=DecodeLimits)
-    progress: Callable[[Mapping[str, Any]], None] | None = None
+    earlier: frozenset[str] | None = None
+    progress: WithProgress = iter
 
 
 def pack_block(
@@ -84,7 +96,8 @@ def pack_block(
 ) -> dict[str, Any]:
     """Store the block of some files, unless it is stored already; runs in a task.
 
-    Its memory is that of three row groups of scans, one of inspections, and one file.
+    Its memory is that of its files' bytes, at most eight row groups of them, of three more row groups, and of
+    one decoded file. A file is read once, or twice where those before it have taken the room.
 
     Args:
         block: What to pack.
@@ -93,10 +106,11 @@ def pack_block(
         options: Options of the folder's filesystem.
 
     Returns:
-        The stats record: name, key, files, rows (stored scans), bytes (read), refused (files by reason),
-        dropped (copies that other blocks hold), sha256 of the block and of its inspections, stored_bytes,
-        sent (bytes of both; 0 where they were there already), damaged (whether a stored one was not what it
-        should be), seconds. It is also written beside the block as the last thing, and marks it as complete.
+        The stats record: name, key, files, rows (stored scans), row_groups (rows of each), known (files that
+        were packed before), bytes (read), refused (files by reason), dropped (copies that other blocks hold),
+        sha256 of the block and of its inspections, stored_bytes, sent (bytes of both; 0 where they were there
+        already), damaged (whether a stored one was not what it should be), seconds. It is also written beside
+        the block as the last thing, and marks it as complete.
 
     Raises:
         SourceChangedError: A file was written to meanwhile.
@@ -110,11 +124,12 @@ def pack_block(
 
 
 class _Files:
-    """The files of a block: read once to know them, and again, as far as memory did not hold them, to pack.
+    """The files of a block: read to know them, and again, as far as memory did not hold them, to pack.
 
     Attributes:
         limits: What is refused.
         identities: Path and sha256 of every file.
+        known: Ids of scans that were packed before, among them all that are files of this block.
         key: Of their block.
         name: Likewise.
     """
@@ -124,7 +139,7 @@ class _Files:
         self.identities: list[tuple[str, str]] = []
         self._urls = dict(block.files)
         self._kept: dict[str, bytes | Inspection] = {}
-        room = 2 * parts.ROW_GROUP_BYTES  # all of a block of a small set
+        room = _KEPT_ROW_GROUPS * parquet.ROW_GROUP_BYTES
         for path, url in block.files:
             content = _read(url, limits)
             self.identities.append((path, _identity(content)))
@@ -132,7 +147,8 @@ class _Files:
             if size <= room:
                 self._kept[path] = content
                 room -= size
-        self.key = block_key(self.identities, limits)
+        self.known = block.known
+        self.key = block_key(self.identities, limits, block.known)
         self.name = block.name(self.key)
 
     def content(self, path: str, identity: str) -> bytes | Inspection:
@@ -141,7 +157,10 @@ class _Files:
         Raises:
             SourceChangedError: It is another content than before.
         """
-        content = self._kept[path] if path in self._kept else _read(self._urls[path], self.limits)
+        content = self._kept.pop(path, None)
+        if content is not None:
+            return content
+        content = _read(self._urls[path], self.limits)
         if _identity(content) != identity:
             raise SourceChangedError(
                 f"{self._urls[path]} changed while it was read. Let what writes there end, and run again."
@@ -206,12 +225,10 @@ def _find_stored(filesystem: Any, folder: str, files: _Files) -> tuple[dict[str,
 
 def _write_block(files: _Files, filesystem: Any, folder: str) -> dict[str, Any]:
     """Inspect the files, write the block and its inspections, and count."""
-    import cv2
-
-    cv2.setNumThreads(1)  # a task a core already uses them all
+    use_one_thread()
     seen: set[str] = set()
     refused: Counter[str] = Counter()
-    total = 0
+    known = total = 0
     with (
         # Images are compressed already.
         write_parquet(filesystem, f"{folder}/{files.name}", SCANS_SCHEMA, "none") as scans,
@@ -219,26 +236,35 @@ def _write_block(files: _Files, filesystem: Any, folder: str) -> dict[str, Any]:
             filesystem, f"{folder}/{INSPECTIONS}/{files.name}", INSPECTION_SCHEMA, "zstd"
         ) as inspections,
     ):
+        rows = _Rows(inspections)
         for path, identity in files.identities:
             content = files.content(path, identity)
+            refused_content = None
             if isinstance(content, Inspection):
-                inspection, refused_content = content, None
+                inspection = content
+            elif identity in files.known:
+                inspection = Inspection(identity, "known", "", len(content))
+                known += 1
             else:
-                inspection, refused_content = inspect_scan(content, files.limits), content
+                inspection = inspect_scan(content, files.limits)
                 total += len(content)
-            accepted = inspection.status == "accepted"
-            row = {"path": path, **asdict(inspection), "content": None if accepted else refused_content}
-            inspections.add(pa.RecordBatch.from_pylist([row], INSPECTION_SCHEMA))
-            if not accepted:
+                if inspection.status == "quarantined":
+                    refused_content = content
+                elif inspection.scan_id not in seen:
+                    seen.add(inspection.scan_id)
+                    row = pa.RecordBatch.from_arrays([[inspection.scan_id], [content]], schema=SCANS_SCHEMA)
+                    scans.add(row)
+            rows.add({"path": path, **vars(inspection), "content": refused_content})
+            if inspection.status == "quarantined":
                 refused[inspection.reason] += 1
-            elif inspection.scan_id not in seen:
-                seen.add(inspection.scan_id)
-                scans.add(pa.RecordBatch.from_arrays([[inspection.scan_id], [content]], schema=SCANS_SCHEMA))
+        rows.flush()
     return {
         "name": files.name,
         "key": files.key,
         "files": len(files.identities),
         "rows": len(seen),
+        "row_groups": scans.row_groups,
+        "known": known,
         "bytes": total,
         "refused": dict(refused),
         "dropped": 0,
@@ -247,3 +273,22 @@ def _write_block(files: _Files, filesystem: Any, folder: str) -> dict[str, Any]:
         "stored_bytes": scans.bytes,
         "sent": scans.bytes + inspections.bytes,
     }
+
+
+class _Rows:
+    """Hands inspections on in batches."""
+
+    def __init__(self, part: parquet.PartWriter) -> None:
+        self._part = part
+        self._rows: list[dict[str, Any]] = []
+        self._bytes = 0
+
+    def add(self, row: dict[str, Any]) -> None:
+        self._rows.append(row)
+        self._bytes += len(row["content"] or b"")
+        if len(self._rows) >= _ROWS_AT_ONCE or self._bytes >= parquet.ROW_GROUP_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        self._part.add(pa.RecordBatch.from_pylist(self._rows, INSPECTION_SCHEMA))
+        self._rows, self._bytes = [], 0

@@ -7,7 +7,7 @@ import io
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,7 @@ from brain_mri.datasets.packing import (
     Packing,
     pack_block,
 )
-from brain_mri.datasets.parts import literal_paths
+from brain_mri.datasets.thumbnails import ThumbnailStore
 from brain_mri.imaging.inspect import THUMBNAIL_SIDE
 from brain_mri.storage.files import COMPLETE, open_filesystem, read_file, remove, write_file
 
@@ -56,32 +56,61 @@ class PackedScans:
 
     def stats(self) -> list[dict[str, Any]]:
         """The stats record of every block."""
-        filesystem, path = open_filesystem(self.url, **self.options)
-        return list(json.loads(read_file(filesystem, f"{path}/{COMPLETE}"))["blocks"])
+        return list(self._mark()["blocks"])
 
     def inspections(self) -> pd.DataFrame:
-        """A row per file, sorted by path: the fields of `imaging.inspect.Inspection`."""
-        columns = [name for name in INSPECTION_SCHEMA.names if name != "content"]
-        table: pd.DataFrame = pa.concat_tables(self._tables(INSPECTIONS, columns)).to_pandas()
-        return table.sort_values("path", ignore_index=True)
+        """A row per file that the last save packed, sorted by path.
 
-    def refused_contents(self) -> dict[str, bytes | None]:
-        """Content of every refused file by its path; None where it could not be read."""
-        contents: dict[str, bytes | None] = {}
-        for table in self._tables(INSPECTIONS, ["path", "status", "content"]):
-            refused = table.filter(pc.field("status") == "quarantined")
-            contents.update(zip(refused["path"].to_pylist(), refused["content"].to_pylist(), strict=True))
+        Returns:
+            The fields of `imaging.inspect.Inspection` but the thumbnail.
+        """
+        mark = self._mark()
+        added = set(mark["added"])
+        light = [name for name in INSPECTION_SCHEMA.names if name not in ("content", "thumbnail")]
+        records = [record for record in mark["blocks"] if record["name"] in added]
+        tables = [self._table(INSPECTIONS, record, light) for record in records]
+        frame: pd.DataFrame = pa.concat_tables(tables).to_pandas()
+        return frame.sort_values("path", ignore_index=True)
+
+    def contents(self, scan_ids: Collection[str]) -> dict[str, bytes]:
+        """Content of some scans and refused files by their id; reads block after block.
+
+        Files that could not be read have no content.
+        """
+        wanted, contents = set(scan_ids), dict[str, bytes]()
+        for record in self.stats():
+            missing = wanted & self.packed_ids(record)
+            for folder in (INSPECTIONS, ""):
+                if missing:
+                    table = self._table(folder, record, ["scan_id", "content"]).drop_null()
+                    found = table.filter(pc.is_in(table["scan_id"], pa.array(missing, pa.string())))
+                    ids = found["scan_id"].to_pylist()
+                    contents.update(zip(ids, found["content"].to_pylist(), strict=True))
+                    missing -= set(ids)
         return contents
 
-    def contents(self, scan_ids: list[str]) -> dict[str, bytes]:
-        """Content of some scans by their id; reads block after block, keeps only what was asked for."""
-        wanted = pa.array(scan_ids, pa.string())
-        contents: dict[str, bytes] = {}
-        if scan_ids:
-            for table in self._tables("", ["scan_id", "content"]):
-                found = table.filter(pc.is_in(table["scan_id"], wanted))
-                contents.update(zip(found["scan_id"].to_pylist(), found["content"].to_pylist(), strict=True))
-        return contents
+    def scan_ids(self, record: Mapping[str, Any]) -> list[str]:
+        """The ids of a block's scans in their order there.
+
+        Args:
+            record: The block's stats record.
+        """
+        ids: list[str] = self._table("", record, ["scan_id"])["scan_id"].to_pylist()
+        return ids
+
+    def packed_ids(self, record: Mapping[str, Any]) -> set[str]:
+        """Ids of all that a block was packed from and that is not known from elsewhere, refused files too.
+
+        Args:
+            record: The block's stats record.
+        """
+        table = self._table(INSPECTIONS, record, ["scan_id", "status"])
+        return set(table.filter(pc.field("status") != "known")["scan_id"].to_pylist()) - {""}
+
+    def thumbnail_store(self) -> ThumbnailStore:
+        """The thumbnails of all accepted scans, to be looked up by id."""
+        tables = (self._table(INSPECTIONS, record, ["scan_id", "thumbnail"]) for record in self.stats())
+        return ThumbnailStore(tables)
 
     def thumbnails(self, count: int) -> list[bytes]:
         """Thumbnails (64×64 grey bytes) of at most `count` accepted scans, taken from all over the set.
@@ -92,7 +121,7 @@ class PackedScans:
         records = self.stats()
         records = records[:: -(-len(records) // count)] if records else []
         # What a block with few accepted files lacks, those after it give.
-        records.sort(key=lambda record: record["files"] - sum(record["refused"].values()))
+        records.sort(key=lambda record: record["files"] - record["known"] - sum(record["refused"].values()))
         found: list[bytes] = []
         for number, record in enumerate(records):
             share = (count - len(found)) // (len(records) - number)
@@ -103,11 +132,14 @@ class PackedScans:
                 found += rows.filter(pc.equal(rows["status"], "accepted"))["thumbnail"].to_pylist()[:share]
         return found
 
-    def _tables(self, folder: str, columns: list[str]) -> Iterator[pa.Table]:
+    def _mark(self) -> dict[str, Any]:
         filesystem, path = open_filesystem(self.url, **self.options)
-        for record in self.stats():
-            with filesystem.open(f"{path}/{folder}/{record['name']}".replace("//", "/"), "rb") as stream:
-                yield pq.read_table(stream, columns=columns)
+        return dict(json.loads(read_file(filesystem, f"{path}/{COMPLETE}")))
+
+    def _table(self, folder: str, record: Mapping[str, Any], columns: list[str]) -> pa.Table:
+        filesystem, path = open_filesystem(self.url, **self.options)
+        with filesystem.open(f"{path}/{folder}/{record['name']}".replace("//", "/"), "rb") as stream:
+            return pq.read_table(stream, columns=columns)
 
 
 class PackedScansDataset(LocatedDataset[Packing, PackedScans]):
@@ -138,22 +170,30 @@ class PackedScansDataset(LocatedDataset[Packing, PackedScans]):
         A block goes straight to its final place, under a name that says its content. So a save that was
         broken off is taken up where it ended, and whoever reads the old set meanwhile is not disturbed: a set
         is the blocks that its mark names, and the mark changes at once, when all blocks are there.
+
+        Where the packing adds to earlier scans, the blocks that hold any of these stay in the set.
         """
         filesystem, path = self._open()
         started = time.perf_counter()
-        records = []
         url = filesystem.unstrip_protocol(path)
         task = partial(pack_block, url=url, limits=data.limits, options=self._options)
-        for record in data.launcher.map(task, data.blocks):
-            records.append(record)
-            if data.progress:
-                data.progress(record)
-        records.sort(key=lambda record: record["name"])
+        added = list(data.progress(data.launcher.map(task, data.blocks)))
+        names = {record["name"] for record in added}
+        kept = [record for record in self._blocks_of(data.earlier) if record["name"] not in names]
+        records = sorted(kept + added, key=lambda record: str(record["name"]))
         drop_copies_between_blocks(filesystem, path, records)
-        content = json.dumps({"blocks": records}, indent=1).encode()
+        names = {record["name"] for record in records} - {record["name"] for record in kept}
+        content = json.dumps({"added": sorted(names), "blocks": records}, indent=1).encode()
         write_file(filesystem, f"{path}/{COMPLETE}", content)
         _remove_unnamed(filesystem, path, records)
-        _report(records, time.perf_counter() - started)
+        _report(added, time.perf_counter() - started)
+
+    def _blocks_of(self, scan_ids: frozenset[str] | None) -> list[dict[str, Any]]:
+        """Records of the stored blocks that hold one of some scans, or refused files with these ids."""
+        if not scan_ids or not self._exists():
+            return []
+        scans = self._handle()
+        return [record for record in scans.stats() if not scan_ids.isdisjoint(scans.packed_ids(record))]
 
     def preview(self) -> ImagePreview:
         """Thumbnails of some scans, for Kedro-Viz: read by pyarrow, drawn by Pillow."""
@@ -184,18 +224,11 @@ class SparkScansDataset(PackedScansDataset):
 
     def load(self) -> DataFrame:  # type: ignore[override]  # one file set, two ways to look at it
         """Return the DataFrame; nothing is read yet."""
-        from brain_mri.spark.session import get_session
+        from brain_mri.spark.reading import read_parts
 
-        handle = self._handle()
-        filesystem, path = open_filesystem(handle.url, **handle.options)
-        names = {record["name"] for record in handle.stats()}
-        missing = names - {entry.rpartition("/")[2] for entry in filesystem.ls(path, detail=False)}
-        if missing:
-            raise DatasetError(f"{path} lacks {', '.join(sorted(missing))}. Run the ingestion again.")
-        reader = literal_paths(get_session().read.schema("scan_id string, content binary"))
-        # Not a path for each: where their folder looks like a pattern, Spark reads them several times.
-        only_named = reader.option("pathGlobFilter", f"{{{','.join(sorted(names))}}}")
-        return only_named.parquet(filesystem.unstrip_protocol(path))
+        filesystem, path = self._open()
+        names = [record["name"] for record in self._handle().stats()]
+        return read_parts(filesystem, path, names, "scan_id string, content binary")
 
 
 def _remove_unnamed(filesystem: Any, folder: str, records: list[dict[str, Any]]) -> None:

@@ -109,14 +109,12 @@ class ShardSet:
             for number, rows in enumerate(record["row_groups"])
         ]
 
-    def stored_rows(self) -> int:
-        """Number of scans by the footers of the parquet files, to check the stats records by."""
+    def stored_bytes(self) -> int:
+        """Bytes of the files of all parts as they are there now, to check the stats records by."""
         filesystem, path = open_filesystem(self.url, **self.options)
-        rows = 0
-        for record in self.summary["parts"]:
-            with filesystem.open(f"{path}/{record['name']}", "rb") as stream:
-                rows += pq.ParquetFile(stream).metadata.num_rows
-        return rows
+        names = {record["name"] for record in self.summary["parts"]}
+        entries = filesystem.ls(path, detail=True) if names else ()
+        return sum(int(entry["size"]) for entry in entries if str(entry["name"]).rpartition("/")[2] in names)
 
     def read(self, groups: list[tuple[str, int, int]]) -> Batch:
         """Read row groups: scan ids (n,), labels int64 (n,), pixels uint8 (n, height, width)."""

@@ -1,43 +1,26 @@
-"""Model inputs as Spark writes and reads them."""
+"""Sets of model inputs as Spark tasks prepared them, and as Spark reads them."""
 
 from __future__ import annotations
 
 import json
-import time
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 from kedro.io import DatasetError
-from kedro_datasets._typing import ImagePreview
-from kedro_datasets.spark import SparkDatasetV2
 
-from brain_mri.datasets.parts import literal_paths, write_parquet
-from brain_mri.datasets.shards import ShardSetDataset, bytes_of
-from brain_mri.spark.batches import Batches, MappedBatches, timed
-from brain_mri.spark.failures import explained
-from brain_mri.spark.session import get_session
-from brain_mri.storage.files import COMPLETE, open_filesystem, replace_folder, write_file
+from brain_mri.datasets.shards import ShardSetDataset
+from brain_mri.spark.reading import read_parts
+from brain_mri.storage.files import COMPLETE, remove, write_file
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 
-class SparkShardsDataset(SparkDatasetV2):  # type: ignore[misc]  # kedro-datasets ships no types
-    """Model inputs written by Spark tasks, a part each, and loaded as a DataFrame.
+class SparkShardsDataset(ShardSetDataset):
+    """Model inputs of one split: published from parts that tasks have prepared, loaded as a DataFrame.
 
-    Differs from kedro-datasets' `SparkDatasetV2` in three points. Tasks write their own part (beside,
-    renamed) and its stats record as the last thing, so pixels never travel back into the JVM. The whole set
-    takes the place of the old one in one rename. It exists only when its completion mark does.
-
-    Args:
-        filepath: Local path or fsspec URL.
-        credentials: Options of the filesystem through which tasks write, that must not stand in the catalog.
-            Spark itself reads, and has settings of its own (`spark.hadoop.…` in spark.yml).
-        fs_args: Further options of that filesystem.
-        metadata: Ignored here; Kedro-Viz reads its layer from it.
+    A set is the parts that its completion mark names. Saving writes the mark, in one step, so a reader sees
+    the old set or the new one; then parts that it no longer names are removed.
 
     Example:
         ```yaml
@@ -47,91 +30,32 @@ class SparkShardsDataset(SparkDatasetV2):  # type: ignore[misc]  # kedro-dataset
         ```
     """
 
-    def __init__(
-        self,
-        *,
-        filepath: str,
-        credentials: dict[str, Any] | None = None,
-        fs_args: dict[str, Any] | None = None,
-        metadata: dict[str, Any] | None = None,
-    ) -> None:
-        self._options = {**(fs_args or {}), **(credentials or {})}
-        super().__init__(filepath=filepath, credentials=self._options, metadata=metadata)
+    def load(self) -> DataFrame:
+        """Return the set as a DataFrame (`scan_id`, `label`, `pixels`); nothing is read yet."""
+        filesystem, path = self._open()
+        names = [part["name"] for part in self._shards().summary["parts"]]
+        return read_parts(filesystem, path, names, "scan_id string, label long, pixels binary")
 
-    def _load(self) -> DataFrame:
-        """Return the set as a DataFrame (`scan_id`, `label`, `pixels`)."""
-        return literal_paths(get_session().read).parquet(self._spark_path)
+    def save(self, data: Mapping[str, Any]) -> None:  # type: ignore[override]  # the other forms only read
+        """Publish a set.
 
-    def _save(self, data: MappedBatches) -> None:
-        """Run the tasks and publish what they wrote."""
-        if not isinstance(data, MappedBatches):
+        Args:
+            data: What the mark says: `image_size`, `classes` and `parts`, as `PreparedParts.summary` gives
+                it.
+
+        Raises:
+            DatasetError: A part is not here.
+        """
+        filesystem, path = self._open()
+        filesystem.makedirs(path, exist_ok=True)
+        entries = [str(entry).rstrip("/").rpartition("/")[2] for entry in filesystem.ls(path, detail=False)]
+        names = {part["name"] for part in data["parts"]}
+        if not names <= set(entries):
             raise DatasetError(
-                f"Expected MappedBatches (a DataFrame and a batch function), got {type(data).__name__}."
+                f"{path} lacks parts that were prepared: {', '.join(sorted(names - set(entries)))}. Run "
+                "`kedro run --pipelines=preprocessing`; its entry prepared_parts must name this folder."
             )
-        filesystem, path = open_filesystem(self._original_filepath, **self._options)
-        with replace_folder(filesystem, path) as staging:
-            write = partial(
-                write_part,
-                function=data.function,
-                schema=data.schema,
-                url=filesystem.unstrip_protocol(staging),
-                options=self._options,
-            )
-            with explained():
-                rows = data.frame.mapInArrow(write, "record string").collect()
-            records = [json.loads(row.record) for row in rows]
-            metadata = {name.decode(): value.decode() for name, value in (data.schema.metadata or {}).items()}
-            summary = {
-                "image_size": int(metadata["height"]),
-                "classes": json.loads(metadata["classes"]),
-                "parts": sorted(records, key=lambda record: record["name"]),
-            }
-            write_file(filesystem, f"{staging}/{COMPLETE}", json.dumps(summary, indent=1).encode())
-
-    def preview(self) -> ImagePreview:
-        """Sixteen scans in a grid, for Kedro-Viz; starts no JVM."""
-        return ShardSetDataset(filepath=self._original_filepath, fs_args=self._options).preview()
-
-    def _exists(self) -> bool:
-        filesystem, path = open_filesystem(self._original_filepath, **self._options)
-        return bool(filesystem.exists(f"{path}/{COMPLETE}"))
-
-
-def write_part(
-    batches: Batches, function: Any, schema: pa.Schema, url: str, options: Mapping[str, Any] | None = None
-) -> Iterator[pa.RecordBatch]:
-    """Map the batches of one task and write the result as one parquet part; runs in a task.
-
-    A retried or speculative copy of the task writes the same name with the same content, so whichever is
-    renamed last leaves the same part. An attempt that fails leaves nothing.
-
-    Yields:
-        One row with the stats record: name, rows, row_groups (rows of each), labels, smallest and largest
-        pixel, bytes, and seconds spent waiting for input and preparing (`prepare`) and writing (`write`).
-    """
-    from pyspark import TaskContext
-
-    context = TaskContext.get()
-    partition = context.partitionId() if context else 0
-    name = f"part-{partition:05d}.parquet"
-    filesystem, folder = open_filesystem(url, **(options or {}))
-    record: dict[str, Any] = {"name": name, "bytes": 0, "minimum": 255, "maximum": 0, "started": time.time()}
-    labels: Counter[int] = Counter()
-    prepare = 0.0
-    started = time.perf_counter()
-    with write_parquet(filesystem, f"{folder}/{name}", schema, "snappy") as part:
-        for batch, seconds in timed(function(batches)):
-            prepare += seconds
-            pixels = bytes_of(batch["pixels"])
-            labels.update(batch["label"].to_pylist())
-            record["bytes"] += pixels.size
-            record["minimum"] = min(record["minimum"], int(pixels.min(initial=255)))
-            record["maximum"] = max(record["maximum"], int(pixels.max(initial=0)))
-            part.add(batch)
-    record["rows"], record["row_groups"] = sum(part.row_groups), part.row_groups
-    record["prepare"], record["write"] = prepare, time.perf_counter() - started - prepare
-    record["labels"] = {str(label): count for label, count in sorted(labels.items())}
-    record["ended"] = time.time()
-    content = json.dumps(record)
-    write_file(filesystem, f"{folder}/_stats/{name}.json", content.encode())
-    yield pa.RecordBatch.from_pydict({"record": [content]})
+        write_file(filesystem, f"{path}/{COMPLETE}", json.dumps(data, indent=1).encode())
+        for name in entries:
+            if name not in names and name != COMPLETE:
+                remove(filesystem, f"{path}/{name}")

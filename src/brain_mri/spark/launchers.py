@@ -10,19 +10,20 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import joblib
 
 from brain_mri.spark.failures import explained
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+from brain_mri.spark.session import get_session
 
 _JOBS_AT_ONCE = 64
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+WithProgress: TypeAlias = Callable[[Iterator[Any]], Iterator[Any]]
+"""What results pass through on their way to whoever waits for them; `iter` lets them pass unseen."""
 
 
 class Launcher(Protocol):
@@ -65,19 +66,19 @@ def _run(function: Callable[[Item], Result], item: Item, environment: dict[str, 
 class SparkLauncher:
     """Spark tasks, one an item: for work on storage that the executors reach themselves.
 
-    Every item is a Spark job of its own, started by a thread, since a job gives its results only when all its
-    tasks have ended. Spark repeats a task whose executor dies.
+    The session starts with the first item. Every item is a Spark job of its own, started by a thread, since a
+    job gives its results only when all its tasks have ended. Spark repeats a task whose executor dies.
 
     Example:
-        >>> sorted(SparkLauncher(get_session()).map(abs, [-1, -2]))  # doctest: +SKIP
+        >>> sorted(SparkLauncher().map(abs, [-1, -2]))  # doctest: +SKIP
         [1, 2]
     """
 
-    session: SparkSession
-
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
         """Yield the results as they come."""
-        context = self.session.sparkContext
+        if not items:
+            return
+        context = get_session().sparkContext
         group = f"items {uuid.uuid4()}"
         named = getattr(function, "func", function)  # of a partial, the function that it is of
         name = getattr(named, "__name__", "a function on an item")

@@ -15,15 +15,23 @@ import pytest
 import yaml
 
 from brain_mri.cohort.layout import SourceLayoutError
-from brain_mri.cohort.manifest import EmptyClassError, TooManyRefusedError, check_manifest
-from brain_mri.datasets import OriginalFilesDataset, PackedScansDataset
+from brain_mri.cohort.manifest import COLUMNS, EmptyClassError, TooManyRefusedError, check_manifest
+from brain_mri.datasets import (
+    EarlierTableDataset,
+    OptionalJsonDataset,
+    OriginalFilesDataset,
+    PackedScansDataset,
+    TableDataset,
+)
 from brain_mri.datasets.source import RawFolder
+from brain_mri.imaging.inspect import inspect_scan
 from brain_mri.pipelines.ingestion import nodes
 from brain_mri.pipelines.ingestion.parameters import IngestionParameters
 from brain_mri.spark.launchers import ProcessLauncher
 from tests.imaging.hostile import hostile_files
 
 REPOSITORY = Path(__file__).resolve().parents[3]
+LIGHT = {"without": ["thumbnail"]}
 DEFAULTS = yaml.safe_load((REPOSITORY / "conf/base/parameters_ingestion.yml").read_text())["ingestion"]
 
 
@@ -59,18 +67,27 @@ def ingest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dic
 
     def run(**changes: Any) -> dict[str, Any]:
         parameters = _parameters(**changes)
-        files, description = nodes.list_scans(RawFolder(str(tmp_path / "01_raw")), parameters)
+        described = OptionalJsonDataset(filepath=str(tmp_path / "split_metadata.json"))
+        before = EarlierTableDataset(filepath=str(tmp_path / "manifest.parquet"), load_args=LIGHT).load()
+        raw = RawFolder(str(tmp_path / "01_raw"))
+        files, description = nodes.list_scans(raw, described.load(), parameters)
         dataset = PackedScansDataset(filepath=str(tmp_path / "scans.parquet"))
-        dataset.save(nodes.pack_scans(files, description, parameters))
+        dataset.save(nodes.pack_scans(files, description, before, parameters))
         scans = dataset.load()
         originals = OriginalFilesDataset(filepath=str(tmp_path / "original_files"))
         originals.save(nodes.keep_originals(files, description, parameters))
-        manifest, metadata = nodes.decide_splits(files, scans, description, parameters)
+        decided, metadata = nodes.decide_splits(files, scans, description, before, parameters)
+        table = TableDataset(filepath=str(tmp_path / "manifest.parquet"), load_args=LIGHT)
+        table.save(nodes.check_table(decided))
+        described.save(metadata)
+        manifest = table.load()
+        quarantine = TableDataset(filepath=str(tmp_path / "quarantine.parquet"))
+        quarantine.save(nodes.collect_quarantine(manifest, scans))
         return {
             "files": files,
             "manifest": check_manifest(manifest),
             "metadata": metadata,
-            "quarantine": nodes.collect_quarantine(manifest, scans),
+            "quarantine": quarantine.load(),
             "originals": originals.load(),
             "exploration": nodes.explore(manifest, metadata)[0],
         }
@@ -240,3 +257,134 @@ def test_counts_and_bytes_by_class_and_split_are_shown(
     assert cells[0] == ["train", "validation", "test", "all"]
     assert cells[2] == ["notumor", "8", "4.0", "MB", "2", "1.0", "MB", "2", "1.0", "MB", "12", "6.0", "MB"]
     assert cells[3][-3:] == ["24", "6.1", "MB"]
+
+
+def _sides(manifest: pd.DataFrame) -> dict[str, str]:
+    """The split of every accepted scan."""
+    accepted = manifest[manifest["status"] == "accepted"]
+    return dict(zip(accepted["scan_id"], accepted["split"], strict=True))
+
+
+def test_a_source_that_grew_is_added_and_no_earlier_scan_changes_sides(
+    folder: Path, ingest: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    before = ingest(source=str(folder))
+    for number in range(12, 36):
+        _write(folder / "Glioma_Tumor" / f"scan {number}.png", _picture(number))
+        _write(folder / "no tumor" / f"ä {number}.png", _picture(100 + number))
+    _write(folder / "no tumor" / "copy.png", _picture(103))
+    _write(folder / "no tumor" / "broken.png", b"no picture")
+    after = ingest(source=str(folder), append=True)
+    assert _sides(before["manifest"]).items() < _sides(after["manifest"]).items()
+    assert "Of 74 files 24 were known; 48 scans joined the 24 earlier ones" in caplog.text
+    assert after["manifest"]["split"].value_counts().to_dict() == {"train": 52, "validation": 10, "test": 10}
+    assert after["quarantine"][["path", "reason", "content"]].to_numpy().tolist() == [
+        ["no tumor/broken.png", "not_an_image", b"no picture"]
+    ]
+    again = ingest(source=str(folder), append=True)
+    pd.testing.assert_frame_equal(again["manifest"], after["manifest"])
+    pd.testing.assert_frame_equal(again["quarantine"], after["quarantine"])
+
+
+def test_another_source_is_added_beside_paths_that_are_taken(
+    folder: Path, tmp_path: Path, ingest: Callable[..., Any]
+) -> None:
+    before = ingest(source=str(folder), keep_original_files=True)
+    other = tmp_path / "other"
+    for number in range(12):
+        _write(other / "Glioma_Tumor" / f"scan {number}.png", _picture(200 + number))
+        _write(other / "pituitary" / f"{number}.png", _picture(300 + number))
+    _write(other / "Glioma_Tumor" / "known.png", _picture(0))
+    after = ingest(source=str(other), append=True, keep_original_files=True)
+    manifest = after["manifest"]
+    assert _sides(before["manifest"]).items() < _sides(manifest).items()
+    assert manifest["path"].is_unique
+    taken = manifest[manifest["path"].str.contains("@")]
+    assert len(taken) == 12
+    assert (
+        taken["path"]
+        == "Glioma_Tumor/scan "
+        + taken["path"].str.extract(r"scan (\d+)")[0]
+        + ".png@"
+        + taken["scan_id"].str[:12]
+    ).all()
+    assert manifest.set_index("path").loc["Glioma_Tumor/known.png", "status"] == "duplicate"
+    assert after["metadata"]["classes"] == ["glioma", "notumor", "pituitary"]
+    source = after["metadata"]["source"]
+    assert (source["url"], source["added_to"], source["files"]) == (str(other), [str(folder)], 49)
+    kept = {
+        str(path.relative_to(tmp_path / "original_files"))
+        for path in (tmp_path / "original_files").rglob("*.png*")
+    }
+    assert kept == set(manifest["path"])
+
+
+def test_a_scan_that_would_connect_two_sides_is_quarantined(
+    folder: Path, tmp_path: Path, ingest: Callable[..., Any]
+) -> None:
+    rows = [(str(folder / f"Glioma_Tumor/scan {n}.png"), "glioma", f"p{n}") for n in range(12)]
+    rows += [(str(folder / f"no tumor/ä {n}.png"), "notumor", f"q{n}") for n in range(12)]
+    columns = ["path", "label", "patient"]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "first.csv", index=False)
+    before = ingest(source=str(tmp_path / "first.csv"))["manifest"]
+    glioma = before[before["label"] == "glioma"]
+    trained, tested = (glioma[glioma["split"] == split].iloc[0] for split in ("train", "test"))
+    pixels = cv2.imread(tested["path"], cv2.IMREAD_GRAYSCALE)
+    bridge, follower = tmp_path / "bridge.bmp", tmp_path / "follower.png"
+    cv2.imwrite(str(bridge), pixels)  # the picture of the one side, of a patient of the other
+    follower.write_bytes(_picture(500))
+    new = [(str(bridge), "glioma", trained["patient"]), (str(follower), "glioma", trained["patient"])]
+    pd.DataFrame(new, columns=columns).to_csv(tmp_path / "second.csv", index=False)
+    after = ingest(source=str(tmp_path / "second.csv"), append=True, max_refused_share=0.9)
+    assert _sides(before).items() < _sides(after["manifest"]).items()
+    assert after["quarantine"][["path", "reason", "content"]].to_numpy().tolist() == [
+        [str(bridge), "bridges_splits", bridge.read_bytes()]
+    ]
+    assert after["manifest"].set_index("path").loc[str(follower), "split"] == "train"
+    assert after["metadata"]["source"]["changes"]["quarantined"] == {"bridges_splits": 1}
+
+
+def test_another_source_starts_afresh_and_says_so(
+    folder: Path, tmp_path: Path, ingest: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    ingest(source=str(folder))
+    ingest(source=str(folder))
+    assert "afresh" not in caplog.text
+    other = tmp_path / "other"
+    for number in range(12):
+        _write(other / "glioma" / f"{number}.png", _picture(200 + number))
+        _write(other / "notumor" / f"{number}.png", _picture(300 + number))
+    manifest = ingest(source=str(other))["manifest"]
+    assert f"Starting afresh: the scans here came from {folder}" in caplog.text
+    assert len(manifest) == 24
+
+
+def test_nothing_to_add_to_makes_a_first_set(
+    folder: Path, ingest: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    assert len(ingest(source=str(folder), append=True)["manifest"]) == 24
+    assert "no earlier scans to add to" in caplog.text
+
+
+def test_drawn_scans_are_never_added_to_a_users(
+    folder: Path, ingest: Callable[..., Any], make_scans: Callable[..., Path]
+) -> None:
+    ingest(source=str(folder))
+    with pytest.raises(nodes.MixedSourcesError, match="drawn scans never mix with others"):
+        ingest(source=str(make_scans(60)), append=True)
+
+
+def test_the_stored_manifest_has_a_thumbnail_of_every_scan(
+    folder: Path, tmp_path: Path, ingest: Callable[..., Any]
+) -> None:
+    _write(folder / "no tumor" / "broken.png", b"no picture")
+    ingest(source=str(folder))
+    stored = pd.read_parquet(tmp_path / "manifest.parquet")
+    assert set(COLUMNS) == set(stored.columns)
+    content = (folder / "no tumor" / "ä 3.png").read_bytes()
+    row = stored.set_index("path").loc["no tumor/ä 3.png"]
+    assert row["thumbnail"] == inspect_scan(content).thumbnail
+    assert stored.loc[stored["status"] == "quarantined", "thumbnail"].isna().all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brain_mri.datasets import PackedScansDataset, ShardSet, SparkScansDataset, SparkShardsDataset
+from brain_mri.datasets import PackedScansDataset, PreparedPartsDataset, ShardSet, SparkShardsDataset
+from brain_mri.datasets.prepared import PreparedParts
 from brain_mri.datasets.scans import Block, Packing
 from brain_mri.datasets.source import Source, list_files
 from brain_mri.imaging.decode import RefusedImage
 from brain_mri.imaging.prepare import PrepareOptions, prepare_scan
 from brain_mri.pipelines.preprocessing.nodes import (
     ModelInputError,
+    _busy_seconds,
     check_model_inputs,
     draw_samples,
-    prepare_model_inputs,
+    prepare_scans,
+    publish_model_inputs,
 )
 from brain_mri.pipelines.preprocessing.parameters import PreprocessingParameters
 from brain_mri.spark.launchers import ProcessLauncher
@@ -61,23 +65,35 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {"scans": str(folder / "scans.parquet"), "manifest": manifest, "metadata": metadata}
 
 
-def _prepare(packed: dict[str, Any], target: Path, spark: Any) -> dict[str, ShardSet]:
-    scans = SparkScansDataset(filepath=packed["scans"]).load()
-    results = prepare_model_inputs(scans, packed["manifest"], packed["metadata"], PARAMETERS)
-    sets = {}
-    for split, result in zip(SPLITS, results, strict=True):
-        url = str(target / f"model_inputs_{split}.parquet")
-        SparkShardsDataset(filepath=url).save(result)
+def _prepare(packed: dict[str, Any], target: Path) -> tuple[PreparedParts, dict[str, ShardSet]]:
+    scans = PackedScansDataset(filepath=packed["scans"]).load()
+    pattern = str(target / "model_inputs_{split}.parquet")
+    dataset = PreparedPartsDataset(filepath=str(target / "prepared_parts"), parts=pattern)
+    dataset.save(prepare_scans(scans, packed["manifest"], packed["metadata"], PARAMETERS))
+    parts, sets = dataset.load(), {}
+    for split, summary in zip(SPLITS, publish_model_inputs(parts), strict=True):
+        url = pattern.format(split=split)
+        SparkShardsDataset(filepath=url).save(summary)
         sets[split] = ShardSet(url)
-    return sets
+    return parts, sets
 
 
 @pytest.fixture(scope="module")
-def prepared(
+def written(
     packed: dict[str, Any], tmp_path_factory: pytest.TempPathFactory, spark: Any
-) -> dict[str, ShardSet]:
-    """The three sets, written once for all tests here."""
-    return _prepare(packed, tmp_path_factory.mktemp("prepared"), spark)
+) -> tuple[PreparedParts, dict[str, ShardSet]]:
+    """The records and the three sets, written once for all tests here."""
+    return _prepare(packed, tmp_path_factory.mktemp("prepared"))
+
+
+@pytest.fixture(scope="module")
+def parts(written: tuple[PreparedParts, dict[str, ShardSet]]) -> PreparedParts:
+    return written[0]
+
+
+@pytest.fixture(scope="module")
+def prepared(written: tuple[PreparedParts, dict[str, ShardSet]]) -> dict[str, ShardSet]:
+    return written[1]
 
 
 def test_tasks_write_what_the_image_function_gives(
@@ -114,35 +130,43 @@ def test_executors_decode_and_the_driver_does_not(
         monkeypatch.setattr(cv2, name, refuse)
     with pytest.raises(RefusedImage, match="driver decoded"):
         prepare_scan(packed["manifest"]["content"].iloc[0], PrepareOptions())
-    spark.sparkContext.setJobGroup("decode", "decode")
-    sets = _prepare(packed, tmp_path, spark)
-    check_model_inputs(*sets.values(), packed["metadata"], PARAMETERS)
+    jobs_before = len(_jobs(spark))
+    parts, sets = _prepare(packed, tmp_path)
+    check_model_inputs(parts, *sets.values(), packed["metadata"], PARAMETERS)
     draw_samples(sets["train"], packed["metadata"])
     assert sum(shards.rows for shards in sets.values()) == SCANS
 
-    events = _events(spark)
-    jobs = [
-        event for event in events if event["Event"] == "SparkListenerJobStart" and _group(event) == "decode"
-    ]
+    jobs = _jobs(spark)[jobs_before:]
+    assert [dict(job["Properties"])["spark.job.description"] for job in jobs] == ["prepare_piece"] * len(jobs)
     stages = {stage for job in jobs for stage in job["Stage IDs"]}
     tasks = [
-        event for event in events if event["Event"] == "SparkListenerTaskEnd" and event["Stage ID"] in stages
+        event
+        for event in _events(spark)
+        if event["Event"] == "SparkListenerTaskEnd" and event["Stage ID"] in stages
     ]
-    records = sum(task["Task Metrics"]["Input Metrics"]["Records Read"] for task in tasks)
+    assert len(tasks) == len(parts.records) > 1
     assert all(task["Task End Reason"]["Reason"] == "Success" for task in tasks)
-    assert records >= SCANS, "executors must have read every scan"
+    assert sum(record["rows"] for record in parts.records) == SCANS
+    assert os.getpid() not in {record["process"] for record in parts.records}
+    busy = sum(record["prepare"] for record in parts.records)
+    assert busy <= sum(task["Task Metrics"]["Executor Run Time"] for task in tasks) / 1000
 
 
 def test_running_twice_gives_the_same_content(
     packed: dict[str, Any], prepared: dict[str, ShardSet], tmp_path: Path, spark: Any
 ) -> None:
-    for split, again in _prepare(packed, tmp_path, spark).items():
+    for split, again in _prepare(packed, tmp_path)[1].items():
+        assert [part["sha256"] for part in again.summary["parts"]] == [
+            part["sha256"] for part in prepared[split].summary["parts"]
+        ]
         for first, second in zip(prepared[split].arrays(), again.arrays(), strict=True):
             np.testing.assert_array_equal(first, second)
 
 
-def test_the_check_sums_up_the_partitions(packed: dict[str, Any], prepared: dict[str, ShardSet]) -> None:
-    report = check_model_inputs(*prepared.values(), packed["metadata"], PARAMETERS)
+def test_the_check_sums_up_the_partitions(
+    packed: dict[str, Any], parts: PreparedParts, prepared: dict[str, ShardSet]
+) -> None:
+    report = check_model_inputs(parts, *prepared.values(), packed["metadata"], PARAMETERS)
     assert report["images"] == SCANS
     assert report["bytes"] == SCANS * 64 * 64
     for split, entry in report["splits"].items():
@@ -152,16 +176,24 @@ def test_the_check_sums_up_the_partitions(packed: dict[str, Any], prepared: dict
             == sum(packed["metadata"]["counts"][split].values())
         )
     assert report["images_per_second"] > 0
+    stages = ("read_seconds", "prepare_seconds", "write_seconds")
+    assert 0 < sum(report[stage] for stage in stages) <= report["elapsed_seconds"] * len(parts.records)
 
 
-def test_a_scan_that_got_lost_is_noticed(packed: dict[str, Any], prepared: dict[str, ShardSet]) -> None:
+def test_pauses_between_runs_are_no_work() -> None:
+    assert _busy_seconds([(10, 12), (11, 13), (100, 101), (100.5, 100.7)]) == 4
+
+
+def test_a_scan_that_got_lost_is_noticed(
+    packed: dict[str, Any], parts: PreparedParts, prepared: dict[str, ShardSet]
+) -> None:
     metadata = json.loads(json.dumps(packed["metadata"]))
     metadata["counts"]["validation"]["glioma"] += 1
     with pytest.raises(ModelInputError, match="model_inputs_validation: scans by class"):
-        check_model_inputs(*prepared.values(), metadata, PARAMETERS)
+        check_model_inputs(parts, *prepared.values(), metadata, PARAMETERS)
     other_size = PARAMETERS.model_copy(update={"image_size": 32})
     with pytest.raises(ModelInputError, match="image size: found 64, expected 32"):
-        check_model_inputs(*prepared.values(), packed["metadata"], other_size)
+        check_model_inputs(parts, *prepared.values(), packed["metadata"], other_size)
 
 
 def _events(spark: Any) -> list[dict[str, Any]]:
@@ -170,5 +202,5 @@ def _events(spark: Any) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.read_text().splitlines() if line.endswith("}")]
 
 
-def _group(event: dict[str, Any]) -> str | None:
-    return dict(event.get("Properties") or {}).get("spark.jobGroup.id")
+def _jobs(spark: Any) -> list[dict[str, Any]]:
+    return [event for event in _events(spark) if event["Event"] == "SparkListenerJobStart"]

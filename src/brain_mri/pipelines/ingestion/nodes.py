@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
+from kedro.io import DatasetError
 from matplotlib.figure import Figure
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from brain_mri.cohort.append import extend_manifest
 from brain_mri.cohort.classes import ClassSet
 from brain_mri.cohort.layout import read_folder_layout, read_table_layout
 from brain_mri.cohort.manifest import (
     SplitRule,
     build_manifest,
     check_every_class_is_left,
+    check_manifest,
     check_refused_share,
     describe_splits,
     fingerprint,
@@ -23,33 +25,50 @@ from brain_mri.cohort.manifest import (
 from brain_mri.cohort.summary import summarise_cohort
 from brain_mri.datasets.originals import Originals, plan_originals
 from brain_mri.datasets.scans import PackedScans, Packing, plan_blocks
-from brain_mri.datasets.source import RawFolder, list_files, locate_files, read_table
+from brain_mri.datasets.source import RawFolder, Source, list_files, locate_files, read_table
+from brain_mri.datasets.tables import WideTable
 from brain_mri.pipelines.ingestion.parameters import IngestionParameters
+from brain_mri.pipelines.progress import progress_bar
 from brain_mri.report import figures
 from brain_mri.spark.launchers import Launcher, ProcessLauncher, SparkLauncher
-from brain_mri.spark.session import get_session
 
 logger = logging.getLogger(__name__)
 
 
-def list_scans(raw: RawFolder, parameters: IngestionParameters) -> tuple[pd.DataFrame, dict[str, Any]]:
+class MixedSourcesError(DatasetError):
+    """Drawn scans would be added to a user's, or a user's to drawn ones."""
+
+
+def list_scans(
+    raw: RawFolder, earlier: Mapping[str, Any], parameters: IngestionParameters
+) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Choose the source and list its files with class, official split, patient and size.
+
+    Args:
+        raw: Where sources are looked for.
+        earlier: The split metadata of an earlier run; empty where there was none.
+        parameters: Of ingestion.
 
     Returns:
         `source_files` (path, url, bytes, label, official_split, patient, study), and what is known of the
-        source: kind, url, why, layout, files, bytes.
+        source: kind, url, why, layout, files, bytes, and `added_to`, the sources of the scans that it is
+            added to.
+
+    Raises:
+        MixedSourcesError: Drawn scans would be mixed with others.
     """
     source = raw.choose(parameters.source)
+    added_to = _earlier_sources(source, earlier, append=parameters.append)
     if source.drawn:
         raw.draw_phantoms(parameters.phantom.images, parameters.phantom.seed)
-    classes = parameters.class_set()
+    classes, fewest = parameters.class_set(), 1 if added_to else 2
     if source.kind == "table":
         table, base = read_table(source)
-        layout = read_table_layout(table, classes)
+        layout = read_table_layout(table, classes, fewest)
         listed = locate_files(layout.files["path"].tolist(), base)
     else:
         listed = list_files(source)
-        layout = read_folder_layout(listed["path"], classes)
+        layout = read_folder_layout(listed["path"], classes, fewest)
     files = listed.merge(layout.files, on="path", validate="one_to_one")
     description = {
         "kind": source.kind,
@@ -60,6 +79,7 @@ def list_scans(raw: RawFolder, parameters: IngestionParameters) -> tuple[pd.Data
         "missing_classes": list(layout.missing_classes),
         "files": len(files),
         "bytes": int(files["bytes"].sum()),
+        "added_to": added_to,
     }
     logger.info(
         "Source: %s (%s), because %s: %d files, %.1f MB, %s.",
@@ -70,17 +90,60 @@ def list_scans(raw: RawFolder, parameters: IngestionParameters) -> tuple[pd.Data
         files["bytes"].sum() / 1e6,
         layout.description,
     )
-    if layout.missing_classes:
+    if layout.missing_classes and not added_to:
         logger.warning("The source has no scans of: %s.", ", ".join(layout.missing_classes))
     return files, description
 
 
+def _earlier_sources(source: Source, earlier: Mapping[str, Any], *, append: bool) -> list[str]:
+    """Say what becomes of the scans of an earlier run; URLs of their sources where they stay."""
+    if not earlier:
+        if append:
+            logger.info("There are no earlier scans to add to: a first set is made.")
+        return []
+    before = earlier["source"]
+    urls = [*before.get("added_to", []), before["url"]]
+    if not append:
+        if before["url"] != source.url:
+            logger.info(
+                "Starting afresh: the scans here came from %s. ingestion.append=true would add to them.",
+                " and ".join(urls),
+            )
+        return []
+    kinds = ["drawn" if drawn else "a user's" for drawn in (source.kind == "phantom", before["synthetic"])]
+    if kinds[0] != kinds[1]:
+        raise MixedSourcesError(
+            f"The scans of {source.url} are {kinds[0]}, those of {before['url']} are {kinds[1]}: drawn scans "
+            "never mix with others. Name another ingestion.source or another storage root, or leave "
+            "ingestion.append out to start afresh."
+        )
+    logger.info("Adding %s to the scans of %s.", source.url, " and ".join(urls))
+    return list(dict.fromkeys(urls))
+
+
 def pack_scans(
-    files: pd.DataFrame, description: Mapping[str, Any], parameters: IngestionParameters
+    files: pd.DataFrame,
+    description: Mapping[str, Any],
+    earlier: pd.DataFrame,
+    parameters: IngestionParameters,
 ) -> Packing:
-    """Plan the packing; saving it reads and inspects every file, and stores what is not stored yet."""
-    progress = _progress("Inspecting and packing", len(files))
-    return Packing(plan_blocks(files), _launcher(description), parameters.limits.limits(), progress)
+    """Plan the packing; saving it reads and inspects every file, and stores what is not stored yet.
+
+    Args:
+        files: As from `list_scans`.
+        description: Likewise.
+        earlier: The manifest of an earlier run. Where the source is added to it, its scans are not packed
+            again.
+        parameters: Of ingestion.
+    """
+    known = earlier[["scan_id", "bytes"]].query("scan_id != ''") if description["added_to"] else None
+    return Packing(
+        plan_blocks(files, known=known),
+        _launcher(description),
+        parameters.limits.limits(),
+        earlier=None if known is None else frozenset(known["scan_id"]),
+        progress=progress_bar("Inspecting and packing", len(files), "files"),
+    )
 
 
 def keep_originals(
@@ -89,19 +152,31 @@ def keep_originals(
     """Plan to store the files as they are, for other tools, where `ingestion.keep_original_files` says so."""
     if not parameters.keep_original_files:
         return Originals()
-    progress = _progress("Storing original files", len(files))
-    return plan_originals(files, description, _launcher(description), progress)
+    progress = progress_bar("Storing original files", len(files), "files")
+    adding = bool(description["added_to"])
+    return plan_originals(files, description, _launcher(description), adding, progress)
 
 
 def _launcher(description: Mapping[str, Any]) -> Launcher:
     """Processes here for a source on this machine, which executors elsewhere cannot see; else Spark tasks."""
-    return SparkLauncher(get_session()) if description["shared"] else ProcessLauncher()
+    return SparkLauncher() if description["shared"] else ProcessLauncher()
 
 
 def decide_splits(
-    files: pd.DataFrame, scans: PackedScans, description: Mapping[str, Any], parameters: IngestionParameters
-) -> tuple[pd.DataFrame, dict[str, Any]]:
+    files: pd.DataFrame,
+    scans: PackedScans,
+    description: Mapping[str, Any],
+    earlier: pd.DataFrame,
+    parameters: IngestionParameters,
+) -> tuple[WideTable, dict[str, Any]]:
     """Find copies and near copies, refuse what contradicts itself, and split by group.
+
+    Args:
+        files: As from `list_scans`.
+        scans: What was packed.
+        description: As from `list_scans`.
+        earlier: The manifest of an earlier run. Where the source is added to it, its scans keep their split.
+        parameters: Of ingestion.
 
     Returns:
         `manifest` and `split_metadata`.
@@ -112,15 +187,19 @@ def decide_splits(
     inspections = scans.inspections()
     check_refused_share(inspections, parameters.max_refused_share)
     rule = SplitRule(parameters.test_split, parameters.split_ratios.as_tuple(), parameters.seed)
-    manifest = build_manifest(files.drop(columns=["url", "bytes"]), inspections, rule)
-    classes = [name for name in parameters.class_set().names if name not in description["missing_classes"]]
+    found, thumbnails = files.drop(columns=["url", "bytes"]), scans.thumbnail_store()
+    source = {**description, "synthetic": description["kind"] == "phantom"}
+    if description["added_to"]:
+        manifest, changes = extend_manifest(earlier, found, inspections, rule, thumbnails)
+        source |= {"files": len(manifest), "bytes": int(manifest["bytes"].sum()), "changes": changes}
+        logger.info("%s", _describe_changes(changes))
+    else:
+        manifest = build_manifest(found, inspections, rule, thumbnails)
+    present = set(manifest["label"])
+    classes = [name for name in parameters.class_set().names if name in present]
     metadata = describe_splits(manifest, classes, rule)
     check_every_class_is_left(metadata)
-    source = {
-        **description,
-        "fingerprint": fingerprint(manifest),
-        "synthetic": description["kind"] == "phantom",
-    }
+    source["fingerprint"] = fingerprint(manifest)
     statuses = manifest["status"].value_counts()
     logger.info(
         "Scans: %d accepted in %d groups, %d duplicates, %d quarantined (%s).",
@@ -136,7 +215,32 @@ def decide_splits(
             metadata["shared_with_official_test"],
         )
     logger.info("Scans by class and split:\n%s", _table_of_splits(manifest, classes))
-    return manifest, {"source": source, **metadata, "parameters": parameters.model_dump(mode="json")}
+
+    def thumbnails_of(rows: pd.DataFrame) -> list[bytes | None]:
+        have = [scan_id for scan_id in rows["scan_id"] if scan_id in thumbnails]
+        found = dict(zip(have, map(bytes, thumbnails(have)), strict=True))
+        return [found.get(scan_id) for scan_id in rows["scan_id"]]
+
+    table = WideTable(manifest, "thumbnail", thumbnails_of)
+    return table, {"source": source, **metadata, "parameters": parameters.model_dump(mode="json")}
+
+
+def check_table(manifest: WideTable | pd.DataFrame) -> WideTable | pd.DataFrame:
+    """The catalog's validator of the manifest, as it is saved and as it is loaded; see `cohort.manifest`."""
+    check_manifest(manifest.rows if isinstance(manifest, WideTable) else manifest)
+    return manifest
+
+
+def _describe_changes(changes: Mapping[str, Any]) -> str:
+    """What an added source changed, as a sentence."""
+    added = {split: sum(by_class.values()) for split, by_class in changes["added"].items()}
+    by_split = ", ".join(f"{split} +{count}" for split, count in added.items())
+    refused = ", ".join(f"{reason} {count}" for reason, count in changes["quarantined"].items())
+    return (
+        f"Of {changes['files']} files {changes['known']} were known; {sum(added.values())} scans joined the "
+        f"{changes['earlier']} earlier ones, which keep their splits ({by_split}); {changes['duplicates']} "
+        f"more are copies, {sum(changes['quarantined'].values())} more are quarantined ({refused or 'none'})."
+    )
 
 
 def _table_of_splits(manifest: pd.DataFrame, classes: list[str]) -> str:
@@ -153,22 +257,18 @@ def _table_of_splits(manifest: pd.DataFrame, classes: list[str]) -> str:
     return "\n".join(lines)
 
 
-def collect_quarantine(manifest: pd.DataFrame, scans: PackedScans) -> pd.DataFrame:
+def collect_quarantine(manifest: pd.DataFrame, scans: PackedScans) -> WideTable:
     """What was refused: path, scan id, label, reason, and the bytes.
 
     The bytes are missing where the file could not be read.
     """
     refused = manifest.loc[manifest["status"] == "quarantined", ["path", "scan_id", "label", "reason"]]
-    by_path = scans.refused_contents()
-    rest = refused.loc[~refused["path"].isin(list(by_path)), "scan_id"]
-    by_scan = scans.contents(sorted(set(rest)))
-    contents = [
-        by_path.get(path, by_scan.get(scan))
-        for path, scan in zip(refused["path"], refused["scan_id"], strict=True)
-    ]
-    return refused.assign(content=pd.Series(contents, index=refused.index, dtype=object)).reset_index(
-        drop=True
-    )
+
+    def contents_of(rows: pd.DataFrame) -> list[bytes | None]:
+        found = scans.contents(rows["scan_id"])
+        return [found.get(scan_id) for scan_id in rows["scan_id"]]
+
+    return WideTable(refused.reset_index(drop=True), "content", contents_of)
 
 
 def explore(manifest: pd.DataFrame, metadata: Mapping[str, Any]) -> tuple[dict[str, object], Figure, Figure]:
@@ -182,23 +282,3 @@ def explore(manifest: pd.DataFrame, metadata: Mapping[str, Any]) -> tuple[dict[s
         figures.class_distribution(metadata["counts"], weights, names, synthetic),
         figures.image_properties(exploration, names, synthetic),
     )
-
-
-def _progress(what: str, files: int) -> Callable[[Mapping[str, Any]], None]:
-    """A progress bar over the files; it is gone when the last of them are in."""
-    bar = Progress(
-        TextColumn(what),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        transient=True,
-    )
-    task = bar.add_task(what, total=files)
-
-    def advance(record: Mapping[str, Any]) -> None:
-        bar.start()
-        bar.advance(task, record["files"])
-        if bar.finished:
-            bar.stop()
-
-    return advance

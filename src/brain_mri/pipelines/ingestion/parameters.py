@@ -61,6 +61,7 @@ class IngestionParameters(BaseModel):
 
     Attributes:
         source: Folder or table of scans (local path or fsspec URL); None to find it.
+        append: Whether the source is added to the scans that are there, which keep their split.
         classes: Class names, or names with their aliases; None for the four tumour classes.
         test_split: `grouped` draws the test split; `official` keeps the source's own test half.
         split_ratios: Shares of train, validation and test.
@@ -74,6 +75,7 @@ class IngestionParameters(BaseModel):
     model_config = _STRICT
 
     source: str | None
+    append: bool
     classes: list[str | dict[str, list[str]]] | None
     test_split: Literal["grouped", "official"]
     split_ratios: SplitRatios

@@ -13,13 +13,13 @@ def create_pipeline() -> Pipeline:
         [
             node(
                 nodes.list_scans,
-                ["raw", "params:ingestion"],
+                ["raw", "earlier_split_metadata", "params:ingestion"],
                 ["source_files", "source_description"],
                 name="list_scans",
             ),
             node(
                 nodes.pack_scans,
-                ["source_files", "source_description", "params:ingestion"],
+                ["source_files", "source_description", "earlier_manifest", "params:ingestion"],
                 "scans@packed",
                 name="pack_scans",
             ),
@@ -31,7 +31,13 @@ def create_pipeline() -> Pipeline:
             ),
             node(
                 nodes.decide_splits,
-                ["source_files", "scans@packed", "source_description", "params:ingestion"],
+                [
+                    "source_files",
+                    "scans@packed",
+                    "source_description",
+                    "earlier_manifest",
+                    "params:ingestion",
+                ],
                 ["manifest", "split_metadata"],
                 name="decide_splits",
             ),

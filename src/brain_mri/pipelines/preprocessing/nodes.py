@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,15 +13,13 @@ from numpy.typing import NDArray
 
 from brain_mri.cohort.classes import ClassSet
 from brain_mri.cohort.split import SPLITS
+from brain_mri.datasets.prepared import Preparation, PreparedParts
+from brain_mri.datasets.scans import PackedScans
 from brain_mri.datasets.shards import ShardSet, model_input_schema
 from brain_mri.pipelines.preprocessing.parameters import PreprocessingParameters
+from brain_mri.pipelines.progress import progress_bar
 from brain_mri.report import figures
-from brain_mri.spark.batches import MappedBatches, prepared_scans
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
-else:
-    DataFrame = Any  # Kedro resolves the hints of nodes, and these imports would slow every command down
+from brain_mri.spark.launchers import SparkLauncher
 
 logger = logging.getLogger(__name__)
 
@@ -32,77 +30,87 @@ class ModelInputError(ValueError):
     """What preprocessing wrote is not what the manifest asked for."""
 
 
-def prepare_model_inputs(
-    scans: DataFrame, manifest: pd.DataFrame, metadata: Mapping[str, Any], parameters: PreprocessingParameters
-) -> tuple[MappedBatches, ...]:
-    """Join the split to the scans, decode, convert to grey, resize: lazily, carried out by Spark when saved.
+def prepare_scans(
+    scans: PackedScans,
+    manifest: pd.DataFrame,
+    metadata: Mapping[str, Any],
+    parameters: PreprocessingParameters,
+) -> Preparation:
+    """Plan to decode, convert to grey and resize the accepted scans; Spark carries it out when it is saved.
 
-    Returns:
-        Model inputs of train, validation and test: `scan_id`, `label` (index), `pixels` (image_size² bytes).
+    Each scan is prepared once, whatever its split; a task writes a part a split.
     """
-    from pyspark.sql.functions import broadcast
-
     classes = tuple(metadata["classes"])
-    schema = model_input_schema(parameters.image_size, classes)
     accepted = manifest.loc[manifest["status"] == "accepted", ["scan_id", "label", "split"]]
     rows = accepted.assign(label=accepted["label"].map(classes.index))
-    results = []
-    for split in SPLITS:
-        wanted = rows.loc[rows["split"] == split, ["scan_id", "label"]]
-        table = scans.sparkSession.createDataFrame(
-            wanted.to_records(index=False).tolist(), "scan_id string, label long"
-        )
-        # The table has a hundred bytes a scan, the scans some ten thousand: send the table to the scans.
-        frame = scans.join(broadcast(table), "scan_id").select("scan_id", "label", "content")
-        results.append(prepared_scans(frame, parameters.options(), schema))
-    return tuple(results)
+    schema = model_input_schema(parameters.image_size, classes)
+    progress = progress_bar("Preparing scans", len(rows), "rows")
+    return Preparation(scans, rows, SPLITS, parameters.options(), schema, SparkLauncher(), progress)
 
 
-def check_model_inputs(
+def publish_model_inputs(prepared: PreparedParts) -> tuple[dict[str, Any], ...]:
+    """Say which parts are the model inputs of train, validation and test; saving that publishes the sets."""
+    return tuple(prepared.summary(split) for split in SPLITS)
+
+
+def check_model_inputs(  # noqa: PLR0917 - inputs of a node
+    prepared: PreparedParts,
     train: ShardSet,
     validation: ShardSet,
     test: ShardSet,
     metadata: Mapping[str, Any],
     parameters: PreprocessingParameters,
 ) -> dict[str, Any]:
-    """Check what was written against the manifest, and sum up the stats records of its partitions.
+    """Check what was written against the manifest, and sum up the stats records of its pieces.
 
     Returns:
-        `parameters`, `splits` (split to rows, labels, images per partition, seconds of tasks preparing and
-        writing), `images`, `bytes`, and `images_per_second` (by the clock of the tasks, from the first start
-        to the last end of each split).
+        `parameters`, `splits` (split to rows, labels, images per partition, bytes), `images`, `bytes` (of
+        pixels), `stored_bytes`, `read_seconds`, `prepare_seconds`, `write_seconds` (of all tasks together),
+        `elapsed_seconds` (by the clock while any task ran, in this run or, for pieces that were there
+        already, in an earlier one), and `images_per_second` of these.
 
     Raises:
         ModelInputError: Counts, size, classes or pixel values are not as expected.
     """
     report: dict[str, Any] = {"parameters": parameters.model_dump(mode="json"), "splits": {}}
-    seconds = 0.0
+    stored = 0
     for split, shards in zip(SPLITS, (train, validation, test), strict=True):
         parts = shards.summary["parts"]
         _check_split(split, shards, metadata, parameters)
-        elapsed = max(part["ended"] for part in parts) - min(part["started"] for part in parts)
-        seconds += elapsed
+        stored += sum(part["stored_bytes"] for part in parts)
         report["splits"][split] = {
             "rows": shards.rows,
             "labels": {name: shards.label_counts[index] for index, name in enumerate(shards.classes)},
             "images_per_partition": [part["rows"] for part in parts],
             "bytes": sum(part["bytes"] for part in parts),
-            "prepare_seconds": round(sum(part["prepare"] for part in parts), 3),
-            "write_seconds": round(sum(part["write"] for part in parts), 3),
-            "elapsed_seconds": round(elapsed, 3),
         }
     report["images"] = sum(entry["rows"] for entry in report["splits"].values())
     report["bytes"] = sum(entry["bytes"] for entry in report["splits"].values())
+    report["stored_bytes"] = stored
+    for stage in ("read", "prepare", "write"):
+        report[f"{stage}_seconds"] = round(sum(record[stage] for record in prepared.records), 3)
+    seconds = _busy_seconds([(record["started"], record["ended"]) for record in prepared.records])
+    report["elapsed_seconds"] = round(seconds, 3)
     report["images_per_second"] = round(report["images"] / max(seconds, 1e-9), 1)
     logger.info(
-        "Model inputs: %d images of %d×%d in %.1f s of Spark tasks' time on the clock, %.0f images/s.",
+        "Model inputs: %d images of %d×%d, %.1f MB of pixels in %.1f MB; %.0f images/s while tasks ran.",
         report["images"],
         parameters.image_size,
         parameters.image_size,
-        seconds,
+        report["bytes"] / 1e6,
+        stored / 1e6,
         report["images_per_second"],
     )
     return report
+
+
+def _busy_seconds(spans: Sequence[tuple[float, float]]) -> float:
+    """Seconds that lie in at least one span: pauses between a broken-off run and the next do not count."""
+    busy, until = 0.0, 0.0
+    for started, ended in sorted(spans):
+        busy += max(0.0, ended - max(started, until))
+        until = max(until, ended)
+    return busy
 
 
 def draw_samples(train: ShardSet, metadata: Mapping[str, Any]) -> Figure:
@@ -132,16 +140,15 @@ def draw_samples(train: ShardSet, metadata: Mapping[str, Any]) -> Figure:
 def _check_split(
     split: str, shards: ShardSet, metadata: Mapping[str, Any], parameters: PreprocessingParameters
 ) -> None:
-    """Compare the stats records and the parquet footers of one split with the manifest's counts."""
+    """Compare what the stats records say of one split with the manifest, and the files with what they say."""
     found = {name: shards.label_counts[index] for index, name in enumerate(shards.classes)}
     parts = [part for part in shards.summary["parts"] if part["rows"]]
-    stored = shards.stored_rows()
     pixels = parameters.image_size**2
     checks = {
         "classes": (list(shards.classes), list(metadata["classes"])),
         "image size": (shards.image_size, parameters.image_size),
         "scans by class": (found, dict(metadata["counts"][split])),
-        "rows in the parquet files": (stored, shards.rows),
+        "bytes of the parquet files": (shards.stored_bytes(), sum(part["stored_bytes"] for part in parts)),
         "bytes of pixels": (sum(part["bytes"] for part in parts), shards.rows * pixels),
         "pixel values that differ": (any(part["minimum"] < part["maximum"] for part in parts), True),
     }

@@ -13,14 +13,25 @@ def create_pipeline() -> Pipeline:
     return Pipeline(
         [
             node(
-                nodes.prepare_model_inputs,
-                ["scans@spark", "manifest", "split_metadata", "params:preprocessing"],
+                nodes.prepare_scans,
+                ["scans@packed", "manifest", "split_metadata", "params:preprocessing"],
+                "prepared_parts",
+                name="prepare_scans",
+            ),
+            node(
+                nodes.publish_model_inputs,
+                "prepared_parts",
                 [f"{name}@spark" for name in sets],
-                name="prepare_model_inputs",
+                name="publish_model_inputs",
             ),
             node(
                 nodes.check_model_inputs,
-                [*(f"{name}@shards" for name in sets), "split_metadata", "params:preprocessing"],
+                [
+                    "prepared_parts",
+                    *(f"{name}@shards" for name in sets),
+                    "split_metadata",
+                    "params:preprocessing",
+                ],
                 "preprocessing_stats",
                 name="check_model_inputs",
             ),

@@ -1,0 +1,221 @@
+"""Preparing scans: the plan that says which task prepares what, and the catalog entry that carries it out."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from kedro.io import DatasetError
+
+from brain_mri.datasets.located import LocatedDataset
+from brain_mri.datasets.scans import PackedScans
+from brain_mri.imaging.prepare import PrepareOptions
+from brain_mri.spark.launchers import Launcher, WithProgress
+from brain_mri.spark.preparing import UNUSED, PrepareTarget, Record, ScanPiece, prepare_piece
+from brain_mri.storage.files import COMPLETE, open_filesystem, read_file, remove, write_file
+
+logger = logging.getLogger(__name__)
+
+PIECE_BYTES = 32 * 2**20
+"""Bytes of packed scans that a task prepares, at most: a second's work, several hundred of its own."""
+
+
+@dataclass(frozen=True, eq=False)
+class Preparation:
+    """A plan to turn packed scans into model inputs, and what runs it.
+
+    It is a lazy value that `PreparedPartsDataset` carries out when it is saved.
+
+    Attributes:
+        scans: The packed scans.
+        rows: Which of them are used: `scan_id`, `split` (name), `label` (index in the class order).
+        splits: Names of the splits.
+        options: What is done to a scan.
+        schema: Of the model inputs.
+        launcher: Runs a task a piece.
+        progress: What the stats records pass through as pieces end.
+    """
+
+    scans: PackedScans
+    rows: pd.DataFrame
+    splits: tuple[str, ...]
+    options: PrepareOptions
+    schema: pa.Schema
+    launcher: Launcher
+    progress: WithProgress = iter
+
+
+@dataclass(frozen=True)
+class PreparedParts:
+    """What tasks have prepared: the stats record of every piece.
+
+    Attributes:
+        records: As `spark.preparing.prepare_piece` returns them.
+        image_size: Height and width of the pixels.
+        classes: Class names in the order of the labels.
+    """
+
+    records: tuple[Record, ...]
+    image_size: int
+    classes: tuple[str, ...]
+
+    def summary(self, split: str) -> dict[str, Any]:
+        """What the completion mark of a split's set says: size, classes, and its parts."""
+        parts = [record["splits"][split] for record in self.records if split in record["splits"]]
+        return {"image_size": self.image_size, "classes": list(self.classes), "parts": parts}
+
+
+def plan_pieces(scans: PackedScans, rows: pd.DataFrame, splits: Sequence[str]) -> Iterator[ScanPiece]:
+    """Cut packed scans into pieces of at most `PIECE_BYTES`, by bytes and not by the number of cores.
+
+    So every machine makes the same parts, and a run can be resumed on another one. Only the ids of the scans
+    are read. A piece without a scan that is used is left out.
+
+    Args:
+        scans: The packed scans.
+        rows: `scan_id`, `split`, `label` of those that are used.
+        splits: Names of the splits, in the order of their numbers.
+    """
+    index = pd.Index(rows["scan_id"])
+    numbers = rows["split"].map(list(splits).index).to_numpy(np.int8)
+    labels = rows["label"].to_numpy(np.int64)
+    for record in scans.stats():
+        groups = record["row_groups"]
+        in_piece = max(1, PIECE_BYTES * len(groups) // max(record["stored_bytes"], 1))
+        ids = iter(scans.scan_ids(record))
+        for first in range(0, len(groups), in_piece):
+            chosen = range(first, min(first + in_piece, len(groups)))
+            found = index.get_indexer(pd.Index([next(ids) for _ in range(sum(groups[n] for n in chosen))]))
+            used = np.where(found >= 0, numbers[found], UNUSED).astype(np.int8)
+            if (used != UNUSED).any():
+                url = f"{scans.url}/{record['name']}"
+                yield ScanPiece(
+                    url, record["sha256"], tuple(chosen), used, np.where(found >= 0, labels[found], 0)
+                )
+
+
+class PreparedPartsDataset(LocatedDataset[Preparation, PreparedParts]):
+    """The prepared parts of all splits: saving a `Preparation` carries it out, loading gives the records.
+
+    Each task prepares a piece of the packed scans once, for all splits, and writes a part into the folder of
+    each. Parts are named by all that decides about their content, so what an earlier or broken-off run has
+    prepared is found and not prepared again. Sets of model inputs are what their own marks name (see
+    `SparkShardsDataset`).
+
+    Args:
+        filepath: Folder of the stats records.
+        parts: Folder of a split's parts, with `{split}` for its name.
+
+    Example:
+        ```yaml
+        prepared_parts:
+          type: brain_mri.datasets.PreparedPartsDataset
+          filepath: ${globals:storage}/05_model_input/prepared_parts
+          parts: ${globals:storage}/05_model_input/model_inputs_{split}.parquet
+        ```
+    """
+
+    def __init__(self, *, parts: str, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._parts = parts
+
+    def load(self) -> PreparedParts:
+        """Read the records."""
+        filesystem, path = self._open()
+        try:
+            mark = json.loads(read_file(filesystem, f"{path}/{COMPLETE}"))
+        except FileNotFoundError as error:
+            raise DatasetError(
+                f"{path} holds no complete preparation. Run `kedro run --pipelines=preprocessing` first."
+            ) from error
+        return PreparedParts(tuple(mark["records"]), mark["image_size"], tuple(mark["classes"]))
+
+    def save(self, data: Preparation) -> None:
+        """Prepare what is not prepared yet, in parallel, and record the whole."""
+        filesystem, path = self._open()
+        started = time.perf_counter()
+        target = PrepareTarget(
+            {split: self._parts.replace("{split}", split) for split in data.splits},
+            filesystem.unstrip_protocol(path),
+            data.schema,
+            data.options,
+            self._options,
+        )
+        pieces = {target.name_of(piece): piece for piece in plan_pieces(data.scans, data.rows, data.splits)}
+        records = {record["name"]: record for record in self._prepared(target) if record["name"] in pieces}
+        missing = [piece for name, piece in pieces.items() if name not in records]
+        there = sum(record["rows"] for record in records.values())
+        prepared = data.launcher.map(partial(prepare_piece, target=target), missing)
+        records = {record["name"]: record for record in data.progress(chain(records.values(), prepared))}
+        metadata = {name.decode(): value.decode() for name, value in data.schema.metadata.items()}
+        mark = {
+            "image_size": int(metadata["height"]),
+            "classes": json.loads(metadata["classes"]),
+            "records": [records[name] for name in sorted(records)],
+        }
+        write_file(filesystem, f"{path}/{COMPLETE}", json.dumps(mark, indent=1).encode())
+        self._remove_unnamed(set(records))
+        fresh, seconds = (
+            sum(record["rows"] for record in records.values()) - there,
+            time.perf_counter() - started,
+        )
+        logger.info(
+            "Model inputs: %d images in %d pieces. Already there: %d images in %d pieces; prepared and "
+            "verified: %d images in %d pieces. %.1f s, %.0f images/s.",
+            there + fresh, len(pieces), there, len(pieces) - len(missing), fresh, len(missing), seconds,
+            fresh / seconds,
+        )  # fmt: skip
+
+    def _prepared(self, target: PrepareTarget) -> Iterator[Record]:
+        """Records of pieces whose parts are all there with the size that they were written with."""
+        filesystem, path = self._open()
+        stored = {split: _sizes(folder, target.storage) for split, folder in target.folders.items()}
+        for name in _sizes(target.records, target.storage):
+            if not name.endswith(".json"):
+                continue
+            try:
+                record = json.loads(read_file(filesystem, f"{path}/{name}"))
+                parts = [(stored[split].get(part["name"]), part) for split, part in record["splits"].items()]
+                if all(size == part["stored_bytes"] for size, part in parts):
+                    yield record
+            except (ValueError, KeyError):  # not one of ours, or damaged: its piece is prepared again
+                logger.warning("The record %s/%s cannot be used; its scans are prepared again.", path, name)
+
+    def _remove_unnamed(self, names: set[str]) -> None:
+        filesystem, path = self._open()
+        for name in _sizes(filesystem.unstrip_protocol(path), self._options):
+            if name != COMPLETE and name.removesuffix(".json") not in names:
+                remove(filesystem, f"{path}/{name}")
+
+    def _exists(self) -> bool:
+        """Whether all is recorded and every part is there; what was taken away must be prepared again."""
+        filesystem, path = self._open()
+        if not filesystem.exists(f"{path}/{COMPLETE}"):
+            return False
+        wanted: dict[str, set[str]] = {}
+        for record in self.load().records:
+            for split, part in record["splits"].items():
+                wanted.setdefault(split, set()).add(part["name"])
+        return all(
+            names <= set(_sizes(self._parts.replace("{split}", split), self._options))
+            for split, names in wanted.items()
+        )
+
+
+def _sizes(url: str, options: Mapping[str, Any]) -> dict[str, int]:
+    """Bytes of every file in a folder by its name; empty where there is no folder."""
+    filesystem, path = open_filesystem(url, **options)
+    try:
+        entries = filesystem.ls(path, detail=True)
+    except FileNotFoundError:
+        return {}
+    return {str(entry["name"]).rstrip("/").rpartition("/")[2]: int(entry["size"] or 0) for entry in entries}

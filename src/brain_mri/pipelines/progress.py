@@ -1,0 +1,53 @@
+"""A progress bar for work whose results come as stats records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from brain_mri.spark.launchers import WithProgress
+
+
+class _Rate(ProgressColumn):
+    """How many a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:,.0f}/s" if task.speed else "")
+
+
+def progress_bar(what: str, total: int, count: str) -> WithProgress:
+    """A bar that moves as records pass, and is gone when they end, or break off.
+
+    Args:
+        what: Is being done.
+        total: Of what is counted.
+        count: Name of the number in each record, such as `files`.
+
+    Returns:
+        What passes an iterator of records on.
+
+    Example:
+        >>> list(progress_bar("Packing", 3, "files")(iter([{"files": 2}, {"files": 1}])))
+        [{'files': 2}, {'files': 1}]
+    """
+
+    def show(records: Iterator[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+        with Progress(*columns, transient=True) as bar:
+            task = bar.add_task(what, total=total)
+            for record in records:
+                bar.advance(task, record[count])
+                yield record
+
+    return show

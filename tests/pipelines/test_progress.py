@@ -1,0 +1,45 @@
+"""The bar passes on what it counts, and gives the terminal back however the work ends."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from brain_mri.pipelines import progress
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What a terminal gets to see."""
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=True, width=100)
+    monkeypatch.setattr(progress, "Progress", lambda *columns, **options: _on(console, *columns, **options))
+    return written
+
+
+def _on(console: Console, *columns: Any, **options: Any) -> Any:
+    from rich.progress import Progress
+
+    return Progress(*columns, console=console, **options)
+
+
+def test_records_pass_and_are_counted(terminal: io.StringIO) -> None:
+    records = [{"files": 2}, {"files": 1}]
+    assert list(progress.progress_bar("Packing", 3, "files")(iter(records))) == records
+    assert "Packing" in terminal.getvalue()
+    assert "3/3" in terminal.getvalue()
+
+
+def test_work_that_breaks_off_leaves_the_cursor_visible(terminal: io.StringIO) -> None:
+    def broken() -> Iterator[dict[str, int]]:
+        yield {"files": 1}
+        raise OSError("a worker died")
+
+    with pytest.raises(OSError, match="a worker died"):
+        list(progress.progress_bar("Packing", 3, "files")(broken()))
+    shown, hidden = "\x1b[?25h", "\x1b[?25l"
+    assert terminal.getvalue().rfind(shown) > terminal.getvalue().rfind(hidden) >= 0
