@@ -35,21 +35,19 @@ from typing import Any
 import pandas as pd
 from joblib.externals.loky import get_reusable_executor
 from kedro.config import OmegaConfigLoader
-from pyspark.sql.functions import lit
 
 from brain_mri import settings
 from brain_mri.cluster.connection import use_cluster
 from brain_mri.cluster.shell import run_shell
-from brain_mri.datasets.scans import PackedScansDataset, Packing, SparkScansDataset, plan_blocks
+from brain_mri.datasets.prepared import Preparation, PreparedPartsDataset
+from brain_mri.datasets.scans import PackedScansDataset, Packing, plan_blocks
 from brain_mri.datasets.shards import model_input_schema
-from brain_mri.datasets.spark_shards import SparkShardsDataset
 from brain_mri.imaging.inspect import inspect_scan
 from brain_mri.imaging.phantom import write_phantom_folder
 from brain_mri.imaging.prepare import PrepareOptions
 from brain_mri.report.style import CLASS_COLOURS, heading, horizontal_bars, new_figure
 from brain_mri.spark import session
-from brain_mri.spark.batches import prepared_scans
-from brain_mri.spark.launchers import ProcessLauncher
+from brain_mri.spark.launchers import ProcessLauncher, SparkLauncher
 from brain_mri.storage.files import open_filesystem, read_file, remove, write_file
 from brain_mri.storage.hadoop import default_filesystem
 
@@ -249,10 +247,16 @@ def preprocess(environment: str, root: str, cores: int, passes: int) -> Preproce
     session.configure(configured, default_filesystem() if environment == "cluster" else None)
     started = seconds_of(lambda: session.get_session().range(cores).count())
 
-    frame = SparkScansDataset(filepath=f"{root}/{PACKED}").load().withColumn("label", lit(0))
-    inputs = prepared_scans(frame, PrepareOptions(image_size=SIZE), model_input_schema(SIZE, ("scan",)))
-    target = SparkShardsDataset(filepath=f"{root}/model_inputs")
-    took = [seconds_of(partial(target.save, inputs)) for _ in range(passes)]
+    scans = PackedScansDataset(filepath=f"{root}/{PACKED}").load()
+    ids = [scan_id for record in scans.stats() for scan_id in scans.scan_ids(record)]
+    rows = pd.DataFrame({"scan_id": ids, "split": "all", "label": 0})
+    schema = model_input_schema(SIZE, ("scan",))
+    plan = Preparation(scans, rows, ("all",), PrepareOptions(image_size=SIZE), schema, SparkLauncher())
+    took = []
+    for number in range(passes):  # each to a place of its own: what is there is not prepared again
+        folder = f"{root}/inputs-{environment}-{number}"
+        target = PreparedPartsDataset(filepath=f"{folder}/records", parts=f"{folder}/{{split}}")
+        took.append(seconds_of(partial(target.save, plan)))
     spark = session.get_session()
     found = Preprocessing(
         spark.sparkContext.defaultParallelism, started, took[0], statistics.median(took[1:])

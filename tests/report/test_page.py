@@ -23,6 +23,7 @@ FIGURES = (
     "roc_curves",
     "calibration",
     "sample_predictions",
+    "throughput_stages",
 )
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import base64
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -12,6 +14,7 @@ from brain_mri.models.recipe import make_recipe
 from brain_mri.models.version import Calibration, TrainedClassifier
 from brain_mri.pipelines.reporting import nodes
 from brain_mri.pipelines.reporting.parameters import ReportingParameters
+from brain_mri.report.speed import NOT_MEASURED
 from tests.array_shards import ArrayShards
 
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
@@ -125,6 +128,49 @@ def test_figures_and_report_are_made_from_what_evaluation_returns(calibration_on
         figure = draw(report, SPLIT)
         assert any("Synthetic data" in text.get_text() for text in figure.texts), draw.__name__
     assert metrics["accuracy"] == 0.9
+
+
+def test_every_stage_that_records_its_seconds_has_a_rate() -> None:
+    stats = {"images": 600, "images_per_second": 900.0, "prepare_seconds": 0.5, "write_seconds": 0.0}
+    epochs = [{"images_per_second": 100.0}, {"images_per_second": 140.0}]
+    assert nodes.stage_rates(stats, [{"name": "from scratch", "epochs": epochs}]) == {
+        "decode, grey, resize (a core)": 1200.0,
+        "preprocessing (all cores)": 900.0,
+        "training: from scratch": 120.0,
+    }
+
+
+def test_runtime_is_drawn_where_the_benchmark_was_run_and_said_to_be_missing_elsewhere() -> None:
+    run = {"place": "local", "workers": 1, "images": 600, "cold_seconds": 9.0, "warm_seconds": 1.5}
+    section = {"title": "Speed", "synthetic": True, "runtime_vs_workers": [run, {**run, "workers": 2}]}
+    (panel,) = nodes.draw_runtime_vs_workers(section).axes
+    assert [line.get_xdata().tolist() for line in panel.lines] == [[1, 2], [1, 2]]
+    (panel,) = nodes.draw_runtime_vs_workers({}).axes
+    assert [text.get_text() for text in panel.texts] == [NOT_MEASURED]
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_the_report_shows_the_benchmark_only_where_it_was_run(
+    monkeypatch: pytest.MonkeyPatch, measured: bool
+) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(nodes, "build_page", lambda **values: given.update(values) or "page")
+    monkeypatch.setattr(nodes, "read_document", lambda classifier, name: {})
+    section = {"title": "Speed", "figures": [{"caption": "Ways", "png": "d2F5cw=="}]} if measured else {}
+    nodes.build_report(
+        metrics={},
+        classification_report={},
+        split_metadata=SPLIT,
+        preprocessing_stats={},
+        exploration={},
+        classifier=cast(FolderVersion, None),
+        section_benchmarks=section,
+        runtime_vs_workers_png=b"workers",
+        calibration_png=b"bins",
+    )
+    assert given["pictures"] == {"calibration": b"bins"}
+    pictures = [[figure["png"] for figure in section["figures"]] for section in given["sections"]]
+    assert pictures == ([["d2F5cw==", base64.b64encode(b"workers").decode()]] if measured else [])
 
 
 @pytest.fixture

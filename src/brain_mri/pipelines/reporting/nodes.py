@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import time
@@ -32,7 +33,7 @@ from brain_mri.models.version import (
     TrainedClassifier,
 )
 from brain_mri.pipelines.reporting.parameters import ReportingParameters
-from brain_mri.report import figures, results
+from brain_mri.report import figures, results, speed
 from brain_mri.report.page import build_page
 
 log = logging.getLogger(__name__)
@@ -218,6 +219,35 @@ def choose_examples(predictions: pd.DataFrame, seed: int) -> pd.DataFrame:
     return chosen.iloc[generator.permutation(len(chosen))]
 
 
+def draw_throughput_stages(
+    preprocessing_stats: Mapping[str, Any], classifier: FolderVersion, split_metadata: Mapping[str, Any]
+) -> Figure:
+    """Draw images a second of every stage that records them."""
+    rates = stage_rates(preprocessing_stats, read_document(classifier, HISTORY_FILE)["stages"])
+    return speed.throughput_stages(rates, is_synthetic(split_metadata))
+
+
+def stage_rates(stats: Mapping[str, Any], stages: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Images a second by stage: those of tasks for a core, that of preprocessing for all cores together."""
+    parts = {"read scans": "read", "decode, grey, resize": "prepare", "write, verify": "write"}
+    rates = {
+        f"{name} (a core)": stats["images"] / stats[f"{part}_seconds"]
+        for name, part in parts.items()
+        if stats.get(f"{part}_seconds")
+    }
+    rates["preprocessing (all cores)"] = stats["images_per_second"]
+    for stage in stages:
+        epochs = [epoch["images_per_second"] for epoch in stage["epochs"]]
+        rates[f"training: {stage['name']}"] = float(np.mean(epochs))
+    return rates
+
+
+def draw_runtime_vs_workers(section_benchmarks: Mapping[str, Any]) -> Figure:
+    """Draw what `benchmarks/preprocessing.py` measured, or say that it has not been run."""
+    section = section_benchmarks
+    return speed.runtime_vs_workers(section.get("runtime_vs_workers", ()), section.get("synthetic", False))
+
+
 def build_report(
     *,
     metrics: Mapping[str, float | None],
@@ -226,9 +256,22 @@ def build_report(
     preprocessing_stats: Mapping[str, Any],
     exploration: Mapping[str, Any],
     classifier: FolderVersion,
+    section_benchmarks: Mapping[str, Any],
+    runtime_vs_workers_png: bytes,
     **pictures: bytes,
 ) -> str:
-    """Write the page; `pictures` are PNG bytes as ``<figure>_png``."""
+    """Write the page; `pictures` are PNG bytes as ``<figure>_png``.
+
+    An empty `section_benchmarks` is left out, with the figure that would only say so.
+    """
+    sections = []
+    if section_benchmarks:
+        picture = {
+            "caption": "Preprocessing with more and more workers.",
+            "png": base64.b64encode(runtime_vs_workers_png).decode(),
+        }
+        shown = [*section_benchmarks.get("figures", ()), picture]
+        sections.append({**section_benchmarks, "figures": shown})
     return build_page(
         metrics=metrics,
         report=classification_report,
@@ -239,6 +282,7 @@ def build_report(
         model_metadata=read_document(classifier, METADATA_FILE),
         pictures={name.removesuffix("_png"): content for name, content in pictures.items()},
         synthetic=is_synthetic(split_metadata),
+        sections=sections,
     )
 
 

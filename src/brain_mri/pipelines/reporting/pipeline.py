@@ -16,6 +16,8 @@ FIGURES = (
     "roc_curves",
     "calibration",
     "sample_predictions",
+    "throughput_stages",
+    "runtime_vs_workers",
 )
 
 
@@ -72,6 +74,20 @@ def create_pipeline() -> Pipeline:
                 tags="figures",
             ),
             node(
+                nodes.draw_throughput_stages,
+                ["preprocessing_stats", "classifier", "split_metadata"],
+                "throughput_stages",
+                name="draw_throughput_stages",
+                tags="figures",
+            ),
+            node(
+                nodes.draw_runtime_vs_workers,
+                "section_benchmarks",
+                "runtime_vs_workers",
+                name="draw_runtime_vs_workers",
+                tags="figures",
+            ),
+            node(
                 nodes.build_report,
                 {
                     "metrics": "metrics",
@@ -80,6 +96,7 @@ def create_pipeline() -> Pipeline:
                     "preprocessing_stats": "preprocessing_stats",
                     "exploration": "exploration",
                     "classifier": "classifier",
+                    "section_benchmarks": "section_benchmarks",
                     **{f"{name.removesuffix('_figure')}_png": name for name in FIGURES},
                 },
                 "report",
