@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,6 +23,8 @@ import pyarrow.parquet as pq
 from brain_mri.storage.files import open_filesystem, read_file
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+PROMISED = 30
+"""Seconds in which a run says that it cannot use its cluster, from the first line that it logs."""
 SMALL = "preprocessing.image_size=64,training.epochs=2"
 
 
@@ -34,6 +36,8 @@ class Command(subprocess.Popen[str]):
         folder: Where it runs.
         environment: Its variables.
     """
+
+    started: ClassVar[list[Command]] = []
 
     def __init__(self, words: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
         self._log = tempfile.TemporaryFile(mode="w+", encoding="utf-8")  # noqa: SIM115 - it lives as long
@@ -47,6 +51,7 @@ class Command(subprocess.Popen[str]):
             text=True,
             start_new_session=True,
         )
+        self.started.append(self)
 
     @property
     def output(self) -> str:
@@ -106,6 +111,23 @@ def end(command: Command) -> None:
     if command.poll() is None:
         os.killpg(command.pid, signal.SIGKILL)
         command.wait()
+
+
+def end_all() -> None:
+    """Kill all commands that still run: those of a test that failed."""
+    while Command.started:
+        end(Command.started.pop())
+
+
+def refused(run: Command) -> str:
+    """The sentence with which a run ends that cannot use its cluster, which must not take long."""
+    wait_until(lambda: run.output, run, "it logs something")
+    began = time.monotonic()
+    said = sentence(finish(run, status=1, timeout=90))
+    seconds = time.monotonic() - began
+    print(f"{seconds:.1f} s: {said}")  # noqa: T201 - a figure for people
+    assert seconds < PROMISED, said
+    return said
 
 
 def wait_until(condition: Callable[[], object], command: Command, what: str, timeout: float = 240) -> None:
@@ -178,11 +200,13 @@ def results(root: str, parts: Iterable[str] = ("ingestion", "preprocessing", "re
 
 
 def _rows(url: str) -> bytes:
-    """The rows of a folder of parts, sorted by scan id, as Arrow's stream format has them."""
+    """The rows of the parts that the mark of a folder names, sorted by scan id, in Arrow's stream format."""
     filesystem, path = open_filesystem(url)
+    mark = read_file(filesystem, f"{path}/_SUCCESS").decode()
     tables = []
     for name in sorted(str(name) for name in filesystem.ls(path, detail=False)):
-        if name.rpartition("/")[2].startswith("part-"):
+        part = name.rpartition("/")[2]
+        if part.startswith("part-") and part in mark:
             with filesystem.open(name, "rb") as stream:
                 tables.append(pq.read_table(stream, pre_buffer=False))
     table = pa.concat_tables(tables).combine_chunks()

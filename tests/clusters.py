@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ import pytest
 from brain_mri.cluster import daemons
 from brain_mri.cluster.connection import FOLDER_VARIABLE, read_state
 from brain_mri.cluster.ports import port_option
-from brain_mri.cluster.readiness import namenode_bean
+from brain_mri.cluster.readiness import namenode_bean, what_is_missing
+from brain_mri.cluster.state import load_cluster
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ANY_PORT = {
@@ -37,10 +39,14 @@ class Cluster:
     Args:
         folder: Its folder; it need not exist.
         options: Of `kedro cluster up`, for example "--yarn".
+
+    Attributes:
+        seconds: What its latest start from nothing took.
     """
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder.resolve()
+        self.seconds = 0
         ports = [word for name in ANY_PORT["--yarn" in options] for word in (port_option(name), "0")]
         self.words = (*options, *ports)
 
@@ -61,7 +67,16 @@ class Cluster:
 
     def up(self) -> str:
         """Start it, or what is missing of it; returns what was printed."""
-        return self.run("up", *self.words).stdout
+        printed = self.run("up", *self.words).stdout
+        ready = re.search(r"Ready after (\d+) s", printed)
+        self.seconds = int(ready[1]) if ready else self.seconds
+        return printed
+
+    def mend(self) -> None:
+        """Start what is missing of it, if anything is."""
+        known = load_cluster(self.folder)
+        if known is None or what_is_missing(known):
+            self.up()
 
     def down(self) -> str:
         """Stop it; the data stays."""
@@ -92,6 +107,13 @@ class Cluster:
         """The daemons that run, by name: `namenode`, `datanode-1`, `worker-2`, `nodemanager-1`, …."""
         return daemons.running_daemons(self.folder)
 
+    def use(self, patch: pytest.MonkeyPatch) -> None:
+        """Let this process, which looks at what lies there, use it and no other one."""
+        for name in _SET_BY_CLUSTERS:
+            patch.delenv(name, raising=False)
+        for name, value in self.environment.items():
+            patch.setenv(name, value)
+
     def kill(self, name: str) -> None:
         """End a daemon with SIGKILL, and wait until it is gone."""
         daemons.end([self.processes[name]], signals=("kill",))
@@ -107,9 +129,9 @@ class Cluster:
 
 
 @contextmanager
-def running_cluster(folder: Path) -> Iterator[Cluster]:
-    """Start a cluster, and discard it in the end."""
-    cluster = Cluster(folder)
+def running_cluster(folder: Path, *options: str) -> Iterator[Cluster]:
+    """Start a cluster with some options of `kedro cluster up`, and discard it in the end."""
+    cluster = Cluster(folder, *options)
     watch(cluster.folder)
     try:
         cluster.up()
@@ -145,11 +167,26 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest.fixture
 def in_cluster(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """The shared cluster, with this process's environment set to use it."""
-    for name in _SET_BY_CLUSTERS:
-        monkeypatch.delenv(name, raising=False)
-    for name, value in cluster.environment.items():
-        monkeypatch.setenv(name, value)
+    cluster.use(monkeypatch)
     return cluster
+
+
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 60) -> None:
+    """Wait for a state of a cluster, or of anything else."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.05)
+
+
+def hosts_of(processes: Iterable[psutil.Process]) -> set[str]:
+    """The hosts on which processes listen."""
+    found = set()
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            links = process.net_connections()
+            found |= {link.laddr.ip for link in links if link.status == psutil.CONN_LISTEN}
+    return {host.removeprefix("::ffff:") for host in found}
 
 
 def watch(folder: Path, pid: int | None = None) -> None:

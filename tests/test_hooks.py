@@ -1,19 +1,33 @@
-"""What the hooks leave when a run ends at the worst moment: between the save of an output and its record."""
+"""What the hooks see to before a run, and what they leave when it ends at the worst moment."""
 
 from __future__ import annotations
 
+import json
+import logging
+import os
+import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import fsspec
+import psutil
 import pytest
 from kedro.framework.hooks import hook_impl
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
 from brain_mri.hooks import ProjectHooks, StaleOutputsError
+from brain_mri.pipeline_registry import register_pipelines
+from brain_mri.spark.session import MasterUnreachableError
+from brain_mri.storage.lock import RunLock
+from tests.cluster_runs import Command, sentence, wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+NOBODY = "spark://127.0.0.1:1"
+"""A master where nothing listens."""
 Run = Callable[..., None]
 
 
@@ -64,3 +78,78 @@ def test_an_output_that_replaced_another_and_was_not_yet_recorded_passes_for_nei
             run(seed=seed, resume=True)
     run(seed=2)
     run(seed=2, resume=True)
+
+
+def test_a_dead_spark_master_is_said_before_anything_is_made(
+    make_scans: Callable[..., Path], tmp_path: Path
+) -> None:
+    root = tmp_path / "storage"
+    run = Command(
+        [
+            sys.executable,
+            "-m",
+            "kedro",
+            "run",
+            "--env=cluster",
+            f"--params=ingestion.source={make_scans(12)}",
+        ],
+        REPOSITORY,
+        {**os.environ, "SPARK_MASTER": NOBODY, "BRAIN_MRI_HDFS_STORAGE": root.as_uri()},
+    )
+    wait_until(lambda: run.output, run, "it logs something")
+    began, started = time.monotonic(), set()
+    while run.poll() is None:
+        with suppress(psutil.NoSuchProcess):
+            started |= {child.name() for child in psutil.Process(run.pid).children(recursive=True)}
+        assert time.monotonic() - began < 30, run.output
+    assert run.returncode == 1
+    assert sentence(run.output).startswith(
+        f"Spark's master {NOBODY} does not answer (127.0.0.1:1: Connection"
+    )
+    assert "java" not in started
+    assert [path.name for path in root.iterdir()] == []
+
+
+def test_a_source_that_tasks_would_pack_needs_the_master_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsspec.filesystem("memory").pipe("/scans/glioma/1.png", b"no image")
+    monkeypatch.setenv("SPARK_MASTER", NOBODY)
+    monkeypatch.setenv("BRAIN_MRI_HDFS_STORAGE", tmp_path.as_uri())
+    bootstrap_project(REPOSITORY)
+    parameters = {"ingestion": {"source": "memory:///scans"}}
+    with (
+        KedroSession.create(REPOSITORY, env="cluster", runtime_params=parameters) as session,
+        pytest.raises(MasterUnreachableError, match=NOBODY),
+    ):
+        session.run(node_names=["list_scans"])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("by_parameter", [True, False])
+def test_a_source_on_hdfs_is_looked_for_on_the_cluster_that_is_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_parameter: bool
+) -> None:
+    (tmp_path / "cluster.json").write_text(json.dumps({"environment": {"HADOOP_CONF_DIR": str(tmp_path)}}))
+    monkeypatch.setenv("BRAIN_MRI_CLUSTER", str(tmp_path))
+    monkeypatch.setenv("BRAIN_MRI_DATA", "" if by_parameter else "hdfs:///scans")
+    for name in ("HADOOP_CONF_DIR", "PYSPARK_PYTHON"):
+        monkeypatch.setenv(name, "")  # so that it is as it was afterwards
+        monkeypatch.delenv(name)
+    bootstrap_project(REPOSITORY)
+    parameters = {"ingestion": {"source": "hdfs:///scans"}} if by_parameter else {}
+    with KedroSession.create(REPOSITORY, runtime_params=parameters) as session:
+        session.load_context()
+    assert os.environ["HADOOP_CONF_DIR"] == str(tmp_path)
+
+
+def test_a_run_whose_tree_cannot_be_shown_gives_the_lock_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hooks = ProjectHooks()
+    hooks._storage, hooks._lock = str(tmp_path / "gone"), RunLock(str(tmp_path))
+    hooks._lock.acquire()
+    with caplog.at_level(logging.WARNING, "brain_mri"):
+        hooks.after_pipeline_run(register_pipelines()["ingestion"])
+    assert "gone cannot be shown" in caplog.text
+    assert list(tmp_path.iterdir()) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,14 +46,14 @@ class ProjectHooks:
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         """Keep Spark's settings for when a session is needed, and refuse parameters that nothing reads."""
-        storage = str(context.config_loader["globals"]["storage"])
-        filesystem = None
-        if storage.startswith("hdfs://"):
-            use_cluster(Path(context.project_path))  # before SPARK_MASTER is read
-            filesystem = default_filesystem()
-        session.configure(context.config_loader["spark"], filesystem)
         self._parameters = context.config_loader["parameters"]
         check_parameters(self._parameters)
+        storage = str(context.config_loader["globals"]["storage"])
+        source = self._parameters.get("ingestion", {}).get("source") or os.environ.get("BRAIN_MRI_DATA")
+        if any(str(place).startswith("hdfs://") for place in (storage, source)):
+            use_cluster(Path(context.project_path))  # before SPARK_MASTER is read
+        filesystem = default_filesystem() if storage.startswith("hdfs://") else None
+        session.configure(context.config_loader["spark"], filesystem)
         # Kedro reads relative paths of the catalog from the project, wherever the command is typed.
         self._storage = storage if "://" in storage else str(Path(context.project_path) / storage)
 
@@ -60,10 +61,14 @@ class ProjectHooks:
     def before_pipeline_run(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
     ) -> None:
-        """Reach the storage, say what will be done, lock it, and stop before anything stale is built upon."""
+        """Reach storage and Spark, say what will be done, lock, stop before anything stale is built upon."""
         run = RunParameters.model_validate(self._parameters.get("run", {}))
         check_storage_root(self._storage)
+        if "://" in self._storage:  # a disk answers at once
+            logger.info("Looking whether %s can be used.", self._storage)
         check_reachable(self._storage)
+        if _uses_spark(pipeline):
+            session.check_configured()
         values: dict[str, object] = {
             f"params:{section}": value for section, value in self._parameters.items() if section != "run"
         }
@@ -72,6 +77,8 @@ class ProjectHooks:
             from brain_mri.plan import describe_run
 
             survey = survey_source(catalog.load("raw"), self._parameters["ingestion"].get("source"))
+            if survey.source.is_shared:  # tasks pack it
+                session.check_configured()
             values["raw"] = survey.identity
             trains = "train_network" in {node.name for node in pipeline.nodes}
             logger.info("%s", describe_run(survey, self._parameters, self._storage, trains=trains))
@@ -118,9 +125,13 @@ class ProjectHooks:
     @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline) -> None:
         """Show what lies where after an upload, and give the lock back."""
-        if "scans@packed" in pipeline.all_outputs():
-            logger.info("%s", describe_tree(self._storage))
-        self._release()
+        try:
+            if "scans@packed" in pipeline.all_outputs():
+                logger.info("%s", describe_tree(self._storage))
+        except OSError as error:  # all the work is done
+            logger.warning("What lies below %s cannot be shown: %s", self._storage, error)
+        finally:
+            self._release()
 
     @hook_impl
     def on_pipeline_error(self) -> None:
@@ -163,3 +174,10 @@ class ProjectHooks:
         logger.warning("%s Building on them, as run.allow_stale says.", message)
         # What is made now has several origins; recorded under today's parameters it would pass for fresh.
         self._expected = {}
+
+
+def _uses_spark(pipeline: Pipeline) -> bool:
+    """Whether a node works with Spark whatever the source is."""
+    return "prepared_parts" in pipeline.all_outputs() or any(
+        name.endswith("@spark") for name in pipeline.datasets()
+    )

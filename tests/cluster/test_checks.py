@@ -5,16 +5,19 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
-from brain_mri.cluster.checks import run_cluster_checks
+from brain_mri.check import Check
+from brain_mri.cluster.checks import _Examination, run_cluster_checks
 from brain_mri.cluster.environment import Environment
-from brain_mri.cluster.executors import PACKAGES, answer_here
-from brain_mri.cluster.health import HdfsHealth
+from brain_mri.cluster.executors import PACKAGES, Answer, answer_here
+from brain_mri.cluster.health import HdfsHealth, WorkersHealth
 from brain_mri.cluster.steps import Step, run_steps, within
 from tests.clusters import Cluster
 
@@ -32,6 +35,18 @@ HEALTHY = HdfsHealth(
     missing_blocks=0,
     corrupt_blocks=0,
     under_replicated_blocks=0,
+)
+
+WORKERS = WorkersHealth(
+    manager="spark",
+    manager_http="127.0.0.1:8080",
+    manager_version="4.3.0",
+    live_workers=2,
+    dead_workers=0,
+    cores=4,
+    used_cores=0,
+    memory_bytes=6 * GIB,
+    used_memory_bytes=0,
 )
 
 
@@ -104,6 +119,109 @@ def test_each_trouble_of_hdfs_is_one_cross(
     if step:
         assert found in checks[step].found
         assert checks[step].remedy
+
+
+@pytest.mark.parametrize(("used", "ok"), [(3, True), (4, False)])
+def test_a_master_without_a_free_core_is_a_cross(
+    monkeypatch: pytest.MonkeyPatch, used: int, ok: bool
+) -> None:
+    monkeypatch.setattr("brain_mri.cluster.checks.check_master", lambda _: None)
+    health = replace(WORKERS, used_cores=used)
+    monkeypatch.setattr("brain_mri.cluster.checks.workers_health", lambda *_: health)
+    environment = Environment("data", "spark://127.0.0.1:7077", "")
+    checks = {check.name: check for check in run_cluster_checks(lambda: environment, lambda _: None)}
+    assert checks["Spark master"].ok is ok
+    assert f"2 workers with 4 cores, {4 - used} free" in checks["Spark master"].found
+    assert "end what holds the cores" in checks["Spark master"].remedy
+
+
+HERE = {"python": "3.11", "numpy": "2.4.0"}
+
+
+def judge(step: str, *answers: Answer, **state: Any) -> Check:
+    """What one late step makes of what executors, Spark and HDFS answered; all that it needs has passed."""
+    examination = _Examination(lambda: state["_environment"], lambda _: None)
+    found = {
+        "_answers": list(answers),
+        "_environment": Environment("hdfs:///data", "spark://127.0.0.1:7077", ""),
+        "_hdfs": HEALTHY,
+        "_workers": WORKERS,
+        **state,
+    }
+    for name, value in found.items():
+        setattr(examination, name, value)
+    (chosen,) = (entry for entry in examination.steps() if entry.name == step)
+    (check,) = run_steps([replace(chosen, needs=())])
+    return check
+
+
+@pytest.mark.parametrize(
+    ("versions", "crosses"),
+    [
+        (HERE, None),
+        ({**HERE, "numpy": "1.26.4"}, "two has numpy 1.26.4, the driver 2.4.0"),
+        ({**HERE, "numpy": "missing: No module"}, "two has numpy missing: No module, the driver 2.4.0"),
+        ({"python": "3.11"}, "two has numpy None, the driver 2.4.0"),
+        ({**HERE, "python": "3.12"}, "two has python 3.12, the driver 3.11"),
+    ],
+)
+def test_an_executor_with_other_packages_is_a_cross_that_names_it(
+    monkeypatch: pytest.MonkeyPatch, versions: dict[str, str], crosses: str | None
+) -> None:
+    monkeypatch.setattr("brain_mri.cluster.checks.answer_here", lambda: Answer("here", "", HERE, ""))
+    check = judge("Same packages", Answer("one", "/1", HERE, ""), Answer("two", "/2", versions, ""))
+    assert check.ok is (crosses is None)
+    assert check.found == (crosses or "python 3.11, numpy 2.4.0")
+
+
+def test_an_executor_that_cannot_write_is_a_cross_with_its_reason() -> None:
+    fine = Answer("one", "/1", HERE, "")
+    assert judge("Executors on storage", fine).found == "write, read and delete below hdfs:///data"
+    check = judge("Executors on storage", fine, Answer("two", "/2", HERE, "HADOOP_CONF_DIR is not set"))
+    assert (check.ok, check.found) == (False, "two: HADOOP_CONF_DIR is not set")
+    assert "spark.executorEnv.HADOOP_CONF_DIR" in check.remedy
+
+
+@pytest.mark.parametrize(
+    ("hadoop", "workers", "ok"),
+    [
+        ("3.3.6", {"manager_version": "4.3.1"}, True),
+        ("2.10.2", {}, False),
+        ("3.5.0", {"manager_version": "4.2.0"}, False),
+        ("3.5.0", {"manager_version": ""}, True),  # a master that does not say
+        ("3.5.0", {"manager": "yarn", "manager_version": "3.4.1"}, True),
+        ("3.5.0", {"manager": "yarn", "manager_version": "2.10.2"}, False),
+    ],
+)
+def test_versions_that_do_not_fit_are_a_cross(hadoop: str, workers: dict[str, str], ok: bool) -> None:
+    session = Mock(version="4.3.0")
+    session._jvm.org.apache.hadoop.util.VersionInfo.getVersion.return_value = "3.5.0"
+    cluster = replace(WORKERS, **workers)  # type: ignore[arg-type]  # names of strings only
+    check = judge(
+        "Versions", _session=session, _hdfs=replace(HEALTHY, hadoop_version=hadoop), _workers=cluster
+    )
+    assert check.ok is ok
+    assert f"Hadoop 3.5.0 here, {hadoop} on the cluster" in check.found
+
+
+def test_executors_that_do_not_answer_are_a_cross(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Mock()
+    monkeypatch.setattr("brain_mri.cluster.executors.SECONDS_FOR_ALL", 0)
+    collected = session.sparkContext.parallelize.return_value.map.return_value.collect
+    collected.return_value = [("one", "/1", HERE, "")]
+    session.sparkContext.defaultParallelism = 2
+    tracker = session.sparkContext._jsc.sc.return_value.statusTracker.return_value
+    tracker.getExecutorInfos.return_value = [None, None, None]  # the driver and two executors
+    check = judge("Executors", _session=session)
+    assert (check.ok, check.found) == (False, "1 of 2 executors answer")
+    tracker.getExecutorInfos.return_value = [None, None]
+    assert judge("Executors", _session=session).found == "1 answer, on one"
+
+    monkeypatch.setattr("brain_mri.cluster.checks.within", partial(within, seconds=0.1))
+    collected.side_effect = lambda: time.sleep(60)
+    check = judge("Executors", _session=session)
+    assert (check.ok, check.found) == (False, "No executor has answered within 0 s")
+    session.sparkContext.cancelAllJobs.assert_called_once()
 
 
 def test_the_driver_itself_has_every_package_that_tasks_use() -> None:

@@ -18,7 +18,7 @@ from brain_mri.cluster.options import ClusterOptions
 from brain_mri.cluster.ports import choose_addresses
 from brain_mri.cluster.roles import Daemon
 from brain_mri.cluster.state import LocalCluster
-from tests.clusters import watch
+from tests.clusters import wait_for, watch
 
 SLEEP = "import time; print('awake', flush=True); time.sleep(60)"
 DEAF = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEP}"
@@ -57,7 +57,7 @@ def test_daemons_and_what_they_started_are_ended_and_nobody_else(start: Start, t
     namenode = start(SLEEP, ours, "namenode")
     neighbour = start(SLEEP, other, "namenode")
     reader = start(SLEEP, ours, "datanode-1", marked=False)  # say, a `grep` for the daemon
-    wait_for(lambda: len(daemons.processes_of(ours)) == 3)
+    wait_for(lambda: len(daemons.processes_of(ours)) == 3, "the worker's child")
     executor = worker.children()[0]
     worker.kill()  # its executor is an orphan now
     assert daemons.running_daemons(ours).keys() == {"namenode"}
@@ -105,11 +105,4 @@ def test_the_cluster_of_a_killed_test_is_discarded(start: Start, tmp_path: Path)
     daemon = start(SLEEP, folder, "namenode")
     watch(folder, test.pid)
     test.kill()
-    wait_for(lambda: not folder.exists() and not daemons.is_alive(daemon))
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(lambda: not folder.exists() and not daemons.is_alive(daemon), "its end")

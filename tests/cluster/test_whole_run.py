@@ -12,9 +12,19 @@ from pathlib import Path
 import pytest
 
 from brain_mri.cluster.connection import hadoop_user
+from brain_mri.cluster.pages import fetch_text
 from brain_mri.imaging.phantom import write_phantom_folder
 from brain_mri.storage.files import open_filesystem
-from tests.cluster_runs import SMALL, Project, events, finish, names_below, read, results, wait_until
+from tests.cluster_runs import (
+    SMALL,
+    Project,
+    events,
+    finish,
+    names_below,
+    read,
+    results,
+    wait_until,
+)
 from tests.clusters import Cluster
 
 pytestmark = [pytest.mark.cluster, pytest.mark.spark, pytest.mark.tensorflow]
@@ -44,18 +54,23 @@ def project(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """The project as its users have it: `kedro cluster up` was all that they did."""
     project = Project(tmp_path_factory.mktemp("project"), cluster.base_environment)
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in cluster.environment.items():  # for this process, which looks at the results
-            patch.setenv(name, value)
+        cluster.use(patch)
         yield project
 
 
 @pytest.fixture(scope="module")
-def finished(project: Project, source: Path) -> str:
-    """The storage root of an undisturbed run, which is the one that the environment has by default."""
+def said(project: Project, source: Path) -> str:
+    """What an undisturbed run says, whose storage root is the one that the environment has by default."""
     before = names_in(project.folder)
     assert "data" not in before
-    finish(project.run(parameters=f"ingestion.source={source},{SMALL}"))
+    output = finish(project.run(parameters=f"ingestion.source={source},{SMALL}"))
     assert names_in(project.folder) - before <= {".viz"}, "a run on a cluster wrote to the local disk"
+    return output
+
+
+@pytest.fixture(scope="module")
+def finished(said: str) -> str:
+    """The storage root of that run."""
     return f"hdfs:///user/{hadoop_user()}/brain_mri"
 
 
@@ -91,6 +106,11 @@ def test_a_whole_run_leaves_the_layered_tree_on_hdfs(finished: str, cluster: Clu
     assert metrics["preprocessing_images_per_second"] > 0
 
 
+def test_a_whole_run_says_how_many_scans_it_sent_and_what_lies_where(said: str) -> None:
+    assert re.search(r"Scans by class and split.*\n.*train +validation +test +all.*(\n.* MB){3}", said), said
+    assert re.search(r"hdfs:\S+/brain_mri: \d+ files, .* MB\n.*├── 02_intermediate: ", said, re.DOTALL), said
+
+
 def test_the_event_log_says_that_executors_of_the_cluster_did_the_work(
     finished: str, cluster: Cluster
 ) -> None:
@@ -111,20 +131,16 @@ def test_a_driver_that_is_killed_while_tasks_write_is_resumed_to_the_same_result
     root = f"{finished}-killed"
     words = f"ingestion.source={source},{SMALL}"
     run = project.run(root=root, parameters=words)
-    staged = f"{root}/05_model_input"
+    train = f"{root}/05_model_input/model_inputs_train.parquet"
 
-    def writes() -> bool:
-        hidden = [name for name in names_below(staged) if name.startswith(".model_inputs_train.parquet.")]
-        return any(
-            name.startswith(".part-") for folder in hidden for name in names_below(f"{staged}/{folder}")
-        )
+    def half_written() -> list[str]:
+        return [name for name in names_below(train) if name.startswith(".part-")]
 
-    wait_until(writes, run, "a task writes model inputs")
+    wait_until(half_written, run, "a task writes model inputs")
     os.killpg(run.pid, signal.SIGKILL)
     assert run.wait() == -signal.SIGKILL, run.output
-    names = names_below(staged)
-    assert any(name.startswith(".model_inputs_train.parquet.") for name in names)
-    assert "model_inputs_train.parquet" not in names
+    assert half_written()
+    assert "_SUCCESS" not in names_below(train)
     assert json.loads(read(root, ".run.lock"))["pid"] == run.pid
 
     said = finish(project.run("--only-missing-outputs", root=root, parameters=words))
@@ -138,7 +154,7 @@ def test_a_driver_that_is_killed_while_tasks_write_is_resumed_to_the_same_result
 
 @pytest.mark.slow
 def test_a_source_on_hdfs_is_read_by_executors_with_the_same_results(
-    finished: str, project: Project, cluster: Cluster, source: Path
+    finished: str, project: Project, cluster: Cluster, source: Path, tmp_path: Path
 ) -> None:
     shared = f"/user/{hadoop_user()}/source"
     cluster.fs("-put", str(source), shared)
@@ -148,6 +164,25 @@ def test_a_source_on_hdfs_is_read_by_executors_with_the_same_results(
     jobs = [event for event in events(root) if event["Event"] == "SparkListenerJobStart"]
     packing = [job for job in jobs if "pack_block" in json.dumps(job["Properties"])]
     assert len(packing) >= 2, "the files were not packed by tasks"
+
+    local = str(tmp_path / "storage")
+    parameters = f"--params=ingestion.source=hdfs://{shared}"
+    finish(project.start("run", "--pipelines=ingestion", parameters, BRAIN_MRI_STORAGE=local))
+    assert results(local, ["ingestion"])["scans"] == results(finished, ["ingestion"])["scans"]
+
+
+@pytest.mark.slow
+def test_the_history_of_the_run_is_shown(finished: str, project: Project) -> None:
+    (application,) = {event["App ID"] for event in events(finished) if "App ID" in event}
+    history = project.start("cluster", "history", "--no-open")
+    wait_until(lambda: "Spark's history: http" in history.output, history, "it answers", timeout=120)
+    address = re.search(r"http://\S+", history.output)
+    assert address
+    wait_until(
+        lambda: application in fetch_text(f"{address[0]}/api/v1/applications"), history, "the application"
+    )
+    history.terminate()
+    assert history.wait(30) == 128 + signal.SIGTERM
 
 
 @pytest.mark.slow

@@ -135,11 +135,20 @@ def test_copies_of_one_hash_need_one_comparison_each(monkeypatch: pytest.MonkeyP
         compared.append(len(first))
         return thumbnail_correlation(first, second)
 
+    products, expanded = near._products, []
+
+    def expanding(*ranges: np.ndarray) -> np.ndarray:
+        pairs = products(*ranges)
+        expanded.append(pairs.shape[1])
+        return pairs
+
     monkeypatch.setattr(near, "thumbnail_correlation", counting)
+    monkeypatch.setattr(near, "_products", expanding)
     rows = 5_000
     looks = Looks(dict.fromkeys(map(str, range(rows)), noise(1).tobytes()))
     look_up(np.zeros(rows, np.uint64), looks, np.ones(rows, bool), joins=True)
     assert sum(compared) == rows - 1
+    assert sum(expanded) < rows  # of 25 million pairs
     assert sum(map(len, looks.asked)) < 2 * rows
 
 

@@ -1,4 +1,4 @@
-"""A cluster whose storage the tests break, and what a run makes on it that nothing disturbs."""
+"""A cluster that the tests break, and what a run makes on it that nothing disturbs."""
 
 from __future__ import annotations
 
@@ -8,14 +8,20 @@ from pathlib import Path
 import pytest
 
 from brain_mri.imaging.phantom import write_phantom_folder
-from tests.cluster_runs import Project, finish, results
+from tests.cluster_runs import Project, end_all, finish, results
 from tests.clusters import Cluster, running_cluster
 from tests.faults.storage import TABLES, Storage
 
 ROOT = "hdfs:///undisturbed"
 
 
-@pytest.fixture(scope="session")
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown() -> None:
+    """Let no run of a test that failed go on, not even while fixtures mend what they made."""
+    end_all()
+
+
+@pytest.fixture(scope="package")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Phantoms of these tests alone: runs draw theirs into a folder that all runs share."""
     folder = tmp_path_factory.mktemp("source") / "scans"
@@ -23,41 +29,44 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def storage_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A cluster for all tests of storage; each mends what the one before it broke."""
-    with running_cluster(tmp_path_factory.mktemp("storage")) as cluster:
+@pytest.fixture(scope="package")
+def own_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster for all tests here; each mends what the one before it broke."""
+    with running_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
         yield cluster
 
 
-@pytest.fixture(scope="session")
-def project(storage_cluster: Cluster, source: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+@pytest.fixture
+def whole_cluster(own_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    """That cluster, with everything started again that an earlier test ended."""
+    own_cluster.mend()
+    own_cluster.use(monkeypatch)
+    return own_cluster
+
+
+@pytest.fixture(scope="package")
+def project(own_cluster: Cluster, source: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The project, to be run on that cluster with those phantoms."""
-    environment = {**storage_cluster.base_environment, "BRAIN_MRI_DATA": str(source)}
+    environment = {**own_cluster.base_environment, "BRAIN_MRI_DATA": str(source)}
     return Project(tmp_path_factory.mktemp("project"), environment)
 
 
-@pytest.fixture(scope="session")
-def undisturbed(storage_cluster: Cluster, project: Project) -> dict[str, str]:
+@pytest.fixture(scope="package")
+def undisturbed(own_cluster: Cluster, project: Project) -> dict[str, str]:
     """What ingestion and preprocessing make below `ROOT` if nothing disturbs them."""
+    own_cluster.mend()
     finish(project.run("--pipelines=ingestion,preprocessing", root=ROOT))
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in storage_cluster.environment.items():
-            patch.setenv(name, value)
+        own_cluster.use(patch)
         return results(ROOT, TABLES)
 
 
 @pytest.fixture
-def storage(
-    storage_cluster: Cluster, undisturbed: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Storage]:
-    """The storage of that cluster, whole; and whole again afterwards."""
-    for name, value in storage_cluster.environment.items():
-        monkeypatch.setenv(name, value)
-    storage = Storage(storage_cluster)
+def storage(undisturbed: dict[str, str], whole_cluster: Cluster) -> Storage:
+    """The storage of that cluster, whole."""
+    storage = Storage(whole_cluster)
     storage.mend()
-    yield storage
-    storage.mend()
+    return storage
 
 
 @pytest.fixture
@@ -66,6 +75,13 @@ def root(storage: Storage, undisturbed: dict[str, str]) -> Iterator[str]:
     yield ROOT
     storage.mend()
     assert results(ROOT, TABLES) == undisturbed, "the test must leave the results as they were"
+
+
+@pytest.fixture
+def packed_root(storage: Storage, root: str) -> str:
+    """That root without its model inputs, which a run makes anew then: what is there is not made again."""
+    storage.ask("/undisturbed/05_model_input", "DELETE&recursive=true", "DELETE")
+    return root
 
 
 @pytest.fixture

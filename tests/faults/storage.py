@@ -8,7 +8,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,30 +87,38 @@ class Storage:
             daemons.end([self.datanode(hit.number)], signals=("kill",))
         return hit
 
-    def kill_a_reader(self, run: Command, timeout: float = 240) -> tuple[int, float]:
-        """Kill a DataNode while the request of an executor waits for its answer; executors only read.
+    def kill_a_reader(self, run: Command, timeout: float = 240) -> int:
+        """Kill a DataNode while the request of a task waits for its answer; the tasks must only read.
+
+        All DataNodes are frozen as soon as a task is there, so it does not matter which of them it asks.
 
         Returns:
-            Its number, and when it was killed.
+            Its number.
         """
+        ports = {
+            number: int(self.cluster.addresses[f"datanode_{number}"].rpartition(":")[2])
+            for number in DATANODES
+        }
+        nodes = {number: self.datanode(number) for number in DATANODES}
         deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline:
-            assert run.poll() is None, f"ended before an executor read:\n{run.output}"
-            executors = [
-                process for _, process in daemons.processes_of(self.cluster.folder) if _reads(process)
-            ]
-            looked = time.monotonic()
-            while executors and time.monotonic() < looked + 2:
-                for number in DATANODES:
-                    port = int(self.cluster.addresses[f"datanode_{number}"].rpartition(":")[2])
-                    if not _connected(executors, port):
-                        continue
-                    with frozen(self.datanode(number)) as process:
-                        if _wait_for_a_request(executors, port):
-                            daemons.end([process], signals=("kill",))
-                            return number, time.time()
-            time.sleep(0.05)
-        raise AssertionError(f"no executor was seen reading:\n{run.output}")
+        while not self._tasks():
+            assert run.poll() is None, f"ended before there was a task:\n{run.output}"
+            assert time.monotonic() < deadline, f"waited in vain for a task:\n{run.output}"
+        with ExitStack() as stack:
+            for node in nodes.values():
+                stack.enter_context(frozen(node))
+            while time.monotonic() < deadline:
+                tasks = self._tasks()
+                for number, port in ports.items():
+                    if _unread(port) & _connected(tasks, port):
+                        daemons.end([nodes[number]], signals=("kill",))
+                        return number
+        raise AssertionError(f"no task was seen reading:\n{run.output}")
+
+    def _tasks(self) -> list[psutil.Process]:
+        """The processes of Python in which tasks run."""
+        processes = [process for _, process in daemons.processes_of(self.cluster.folder)]
+        return [process for process in processes if _is_of_tasks(process)]
 
     def datanode(self, number: int) -> psutil.Process:
         """The process of a DataNode."""
@@ -185,7 +193,7 @@ class Storage:
 
     def mend(self) -> None:
         """Start what was killed, and wait until every block has its copies."""
-        self.cluster.up()
+        self.cluster.mend()
         self.wait_for(lambda: not any(self._ails()), "HDFS to be whole again")
 
     def _ails(self) -> list[int]:
@@ -224,9 +232,9 @@ def corrupted(*replicas: Replica) -> Iterator[None]:
                 _turn_over(path)
 
 
-def _reads(process: psutil.Process) -> bool:
+def _is_of_tasks(process: psutil.Process) -> bool:
     with suppress(psutil.Error):
-        return "org.apache.spark.executor.CoarseGrainedExecutorBackend" in process.cmdline()
+        return "pyspark.daemon" in process.cmdline()
     return False
 
 
@@ -238,16 +246,6 @@ def _connected(processes: Iterable[psutil.Process], port: int) -> set[int]:
             links = process.net_connections("tcp")
             found |= {link.laddr.port for link in links if link.raddr and link.raddr.port == port}
     return found
-
-
-def _wait_for_a_request(clients: Iterable[psutil.Process], port: int, timeout: float = 0.3) -> bool:
-    """Whether something that a client sent to a port stays there unread; what listens must be frozen."""
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        if _unread(port) & _connected(clients, port):
-            return True
-        time.sleep(0.005)
-    return False
 
 
 def _unread(port: int) -> set[int]:

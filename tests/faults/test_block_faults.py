@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
+import psutil
 import pytest
 
 from brain_mri.storage.files import open_filesystem
-from tests.cluster_runs import Project, finish, names_below, read, results, sentence
+from tests.cluster_runs import Project, finish, names_below, read, refused, results, sentence
+from tests.faults import computing
 from tests.faults.storage import DATANODES, TABLES, Replica, Storage, corrupted
 
 pytestmark = [pytest.mark.cluster, pytest.mark.spark, pytest.mark.slow]
@@ -18,20 +21,18 @@ ROOM_FOR_TWO_FILES = 2 * 2 * 128 * 2**20  # HDFS books a whole block for each co
 
 
 def test_of_a_damaged_replica_the_right_bytes_are_served(
-    storage: Storage, project: Project, root: str, undisturbed: dict[str, str]
+    storage: Storage, project: Project, packed_root: str, undisturbed: dict[str, str]
 ) -> None:
     # Of every block on one DataNode: whichever replica a reader takes, some are damaged ones.
     damaged = [replica for replica in packed_replicas(storage) if replica.number == 1]
     assert damaged, "DataNode 1 holds none of the scans"
+    with (storage.cluster.folder / "conf" / "spark-defaults.conf").open("a") as defaults:
+        defaults.write("spark.executorEnv.RUST_LOG warn\n")  # so that hdfs-native says what it met
     with corrupted(*damaged):
-        finish(project.run("--pipelines=preprocessing", root=root))
-        storage.wait_for(lambda: mended(damaged), "the NameNode to have a damaged replica replaced")
-        assert results(root, TABLES) == undisturbed
-
-
-def mended(damaged: list[Replica]) -> list[Replica]:
-    """Those that are no longer there: HDFS removes a replica that a reader found damaged."""
-    return [replica for replica in damaged if not replica.path.exists()]
+        finish(project.run("--pipelines=preprocessing", root=packed_root))
+        logs = [path.read_text() for path in storage.cluster.folder.glob("work/*/app-*/*/stderr")]
+        assert any("reading from DataNode: ChecksumError" in log for log in logs), "no task met a damaged one"
+        assert results(packed_root, TABLES) == undisturbed
 
 
 def packed_replicas(storage: Storage) -> list[Replica]:
@@ -50,20 +51,24 @@ def test_where_all_replicas_are_damaged_the_run_names_the_file_and_ingestion_men
     with corrupted(*replicas):
         output = finish(project.run("--pipelines=preprocessing", root=new_root), status=1)
         assert f"/new{PACKED}/{name}" in sentence(output)
-        assert not names_below(f"{new_root}/05_model_input/model_inputs_train.parquet")
+        assert "_SUCCESS" not in names_below(f"{new_root}/05_model_input/model_inputs_train.parquet")
         output = finish(project.run("--pipelines=ingestion,preprocessing", root=new_root))
         assert "sent anew" in output
     assert results(new_root, TABLES) == undisturbed
 
 
-def test_a_full_quota_stops_an_upload_and_leaves_no_half_file(
+def test_a_full_quota_stops_a_run_and_an_upload_and_leaves_no_half_file(
     storage: Storage, project: Project, new_root: str, undisturbed: dict[str, str]
 ) -> None:
     storage.ask("/new", "MKDIRS", "PUT")
+    storage.administrate("-setSpaceQuota", "1", "/new")
+    assert f"{new_root}/check is full, its quota on HDFS" in refused(project.run(root=new_root))
+    assert names_below(new_root) == []
+
     storage.administrate("-setSpaceQuota", str(ROOM_FOR_TWO_FILES), "/new")
     said = sentence(finish(project.run("--pipelines=ingestion", root=new_root), status=1))
-    assert "is full, its quota on HDFS" in said
-    assert names_below(f"{new_root}/02_intermediate"), "the upload must have begun"
+    assert re.search(rf"/new{PACKED}/\S+ is full, its quota on HDFS", said)
+    assert storage.ask(f"/new{PACKED}", "LISTSTATUS")["FileStatuses"]["FileStatus"], "the upload had begun"
     assert_only_whole_files(new_root)
     storage.administrate("-clrSpaceQuota", "/new")
     finish(project.run("--pipelines=ingestion", root=new_root))
@@ -71,20 +76,18 @@ def test_a_full_quota_stops_an_upload_and_leaves_no_half_file(
     assert found == {name: undisturbed[name] for name in found}
 
 
-def test_full_datanodes_stop_a_run_with_one_sentence(
+def test_datanodes_that_get_full_stop_an_upload_and_later_runs_with_one_sentence(
     storage: Storage, project: Project, new_root: str, undisturbed: dict[str, str]
 ) -> None:
-    with full(storage):
-        said = sentence(
-            finish(
-                project.run("--pipelines=ingestion", root=new_root),
-                status=1,
-                timeout=90,
-            )
-        )
-        assert "takes data" in said
-        assert "is full" in said
+    run = project.run("--pipelines=ingestion", root=new_root)
+    with ExitStack() as stack:
+        # The run stands still until there is no room: it meets that and not DataNodes that are gone.
+        with storage.caught(f"{PACKED}/", run), computing.frozen(psutil.Process(run.pid)):
+            stack.enter_context(full(storage))
+        said = sentence(finish(run, status=1))
+        assert re.search(rf"takes data for \S+/new{PACKED}/\S+: HDFS is full", said)
         assert_only_whole_files(new_root)
+        assert re.search(r"takes data for \S+/new/check: HDFS is full", refused(project.run(root=new_root)))
         assert results("hdfs:///undisturbed", TABLES) == undisturbed, "what is stored can still be read"
     finish(project.run("--pipelines=ingestion", root=new_root))
     found = results(new_root, ["ingestion"])

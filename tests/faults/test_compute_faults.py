@@ -7,69 +7,46 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
+from brain_mri.cluster import daemons
 from brain_mri.imaging.phantom import write_phantom_folder
 from tests.cluster_runs import SMALL, Command, Project, end, events, finish, names_below, results, wait_until
-from tests.clusters import Cluster, running_cluster
+from tests.clusters import Cluster, hosts_of
 from tests.faults.computing import DriverPage, assert_replaced, executors, final_status, get, kill_an_executor
 
 pytestmark = [pytest.mark.cluster, pytest.mark.spark, pytest.mark.tensorflow, pytest.mark.slow]
 
 TABLES = ("ingestion", "preprocessing")
 TABLES_ONLY = "--pipelines=ingestion,preprocessing"
-WRITES_MODEL_INPUTS = "spark_shards.py"
+WRITES_MODEL_INPUTS = "launchers.py"  # the source is read by this machine
 EPOCH = " epoch"
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("source") / "scans"
     write_phantom_folder(folder, images=160, seed=5, processes=1)
     return folder
 
 
 @pytest.fixture(scope="module")
-def parameters(source: Path) -> str:
-    return f"ingestion.source={source},{SMALL}"
-
-
-@pytest.fixture(scope="module")
-def own_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A cluster that the tests of this module break, each in turn."""
-    with running_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def whole_cluster(own_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
-    """The cluster with everything started again that an earlier test killed."""
-    own_cluster.up()
-    use(own_cluster, monkeypatch)
-    return own_cluster
-
-
-def use(cluster: Cluster, patch: pytest.MonkeyPatch) -> None:
-    """Let this process, which looks at the results, use a cluster."""
-    for name, value in cluster.environment.items():
-        patch.setenv(name, value)
-
-
-@pytest.fixture(scope="module")
-def project(own_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    return Project(tmp_path_factory.mktemp("project"), own_cluster.base_environment)
+def parameters(small_source: Path) -> str:
+    return f"ingestion.source={small_source},{SMALL}"
 
 
 @pytest.fixture(scope="module")
 def undisturbed(own_cluster: Cluster, project: Project, parameters: str) -> dict[str, str]:
-    """What a run makes that nothing disturbs."""
-    root = "hdfs:///undisturbed"
+    """What a whole run makes that nothing disturbs."""
+    own_cluster.mend()
+    root = "hdfs:///undisturbed-whole"
     finish(project.run(root=root, parameters=parameters))
     with pytest.MonkeyPatch.context() as patch:
-        use(own_cluster, patch)
+        own_cluster.use(patch)
         return results(root)
 
 
@@ -100,12 +77,13 @@ def test_a_yarn_container_that_is_killed_in_the_middle_of_a_stage_is_replaced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     root, cluster = "hdfs:///container-killed", start_cluster("--yarn")
-    use(cluster, monkeypatch)
+    cluster.use(monkeypatch)
     project = Project(tmp_path / "project", cluster.base_environment)
     run = project.run(TABLES_ONLY, root=root, parameters=parameters)
     hit = kill_an_executor(cluster, run, WRITES_MODEL_INPUTS, with_worker=False)
     finish(run)
     logs = "".join(path.read_text() for path in cluster.folder.glob("logs/nodemanager-*.log"))
+    assert hit.container
     assert re.search(rf"{hit.container} transitioned from RUNNING to EXITED_WITH_FAILURE", logs)
     found = events(root)
     assert final_status(cluster) == "SUCCEEDED"
@@ -209,13 +187,17 @@ def test_a_run_whose_cluster_is_stopped_says_so_and_is_resumed(
         run,
         "a task writes model inputs",
     )
+    daemons_and_executors = [process for _, process in daemons.processes_of(whole_cluster.folder)]
+    driver = psutil.Process(run.pid)
+    working = [*daemons_and_executors, driver, *driver.children(recursive=True)]
+    assert hosts_of(working) == {"127.0.0.1"}
     whole_cluster.down()
     said = finish(run, status=1, timeout=120)
     assert re.search(
         "its cluster is gone.*`kedro cluster up`.*--only-missing-outputs", " ".join(said.split())
     )
     whole_cluster.up()
-    use(whole_cluster, monkeypatch)  # it may listen elsewhere now
+    whole_cluster.use(monkeypatch)  # it may listen elsewhere now
     assert ".run.lock" in names_below(root), "the run had not ended before its storage did"
     finish(project.run(TABLES_ONLY, "--only-missing-outputs", root=root, parameters=parameters))
     assert results(root, TABLES) == tables_of(undisturbed)

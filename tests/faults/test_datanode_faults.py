@@ -6,19 +6,31 @@ import hashlib
 import re
 import sys
 from collections import Counter
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
 from brain_mri.storage.files import open_filesystem
-from tests.cluster_runs import Command, Project, events, finish, results, sentence
+from tests.cluster_runs import Command, Project, finish, names_below, read, results, sentence
 from tests.faults.storage import PROC_NET_TCP, TABLES, Storage
 
 pytestmark = [pytest.mark.cluster, pytest.mark.spark, pytest.mark.slow]
 
 PACKED = "/02_intermediate/scans.parquet"
 TRAIN = "/05_model_input/model_inputs_train.parquet"
+# Tasks of a run write too; these only read, as often as it takes.
+READ = """
+import hashlib, os, sys
+from brain_mri.spark import session
+from brain_mri.spark.launchers import SparkLauncher
+from brain_mri.storage.files import open_filesystem, read_file
+
+def digest(url):
+    return f"{url} {hashlib.sha256(read_file(*open_filesystem(url))).hexdigest()}"
+
+session.configure({"spark.master": os.environ["SPARK_MASTER"]})
+print(*SparkLauncher().map(digest, 10 * sys.argv[1:]), sep="\\n")
+"""
 # Small row groups, so that Spark's own writer sends data all the time and not only when it closes a part.
 SPARK_WRITE = """
 import os, sys
@@ -43,37 +55,31 @@ def test_a_datanode_killed_during_an_upload_costs_nothing(
 
 
 def test_a_datanode_killed_while_tasks_write_model_inputs_costs_nothing(
-    storage: Storage, project: Project, root: str, undisturbed: dict[str, str]
+    storage: Storage, project: Project, packed_root: str, undisturbed: dict[str, str]
 ) -> None:
-    run = project.run("--pipelines=preprocessing", root=root)
-    hit = storage.kill_a_writer("/05_model_input/", run)
+    run = project.run("--pipelines=preprocessing", root=packed_root)
+    hit = storage.kill_a_writer("/05_model_input/model_inputs_", run)
     finish(run)
     storage.assert_hit(hit)
-    assert ".part-" in hit.file
-    assert results(root, TABLES) == undisturbed
+    assert "/.part-" in hit.file
+    assert results(packed_root, TABLES) == undisturbed
 
 
 @pytest.mark.skipif(not PROC_NET_TCP.exists(), reason="only Linux says which requests wait for an answer")
 def test_a_datanode_killed_while_tasks_read_scans_costs_nothing(
-    storage: Storage, project: Project, root: str, undisturbed: dict[str, str]
+    storage: Storage, project: Project, root: str
 ) -> None:
-    run = project.run("--pipelines=preprocessing", root=root)
-    number, at = storage.kill_a_reader(run)
-    finish(run)
+    names = [name for name in names_below(f"{root}{PACKED}") if name.startswith("part-")]
+    environment = {**project.environment, **storage.cluster.environment}
+    urls = [f"{root}{PACKED}/{name}" for name in names]
+    tasks = Command([sys.executable, "-c", READ, *urls], project.folder, environment)
+    number = storage.kill_a_reader(tasks)
+    output = finish(tasks)
     storage.wait_for(lambda: number in storage.lost(), "the NameNode to miss it")
-    assert readers_at(at, events(root)), "no task was reading when the DataNode was killed"
-    assert results(root, TABLES) == undisturbed
-
-
-def readers_at(at: float, log: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Tasks that read from storage and ran at a moment (seconds since 1970), by Spark's event log."""
-    tasks = [event for event in log if event["Event"] == "SparkListenerTaskEnd"]
-    return [
-        task
-        for task in tasks
-        if task["Task Info"]["Launch Time"] < 1000 * at < task["Task Info"]["Finish Time"]
-        and task["Task Metrics"]["Input Metrics"]["Bytes Read"]
-    ]
+    digests = {
+        url: hashlib.sha256(read(root, f"{PACKED}/{url.rpartition('/')[2]}")).hexdigest() for url in urls
+    }
+    assert set(re.findall(r"(hdfs:\S+) ([0-9a-f]{64})", output)) == set(digests.items())
 
 
 def test_a_datanode_killed_during_a_write_of_spark_itself_costs_nothing(
@@ -108,7 +114,8 @@ def test_without_two_of_three_datanodes_a_run_says_so_and_goes_on_once_they_are_
     storage: Storage, project: Project, root: str, undisturbed: dict[str, str]
 ) -> None:
     pair = storage.pair_with_blocks(f"/undisturbed{PACKED}")
-    run = project.run("--pipelines=preprocessing", root=root)
+    smaller = "preprocessing.image_size=32"
+    run = project.run("--pipelines=preprocessing", root=root, parameters=smaller)
     with storage.caught("/05_model_input/", run):
         for number in pair:
             storage.cluster.kill(f"datanode-{number}")
@@ -121,5 +128,7 @@ def test_without_two_of_three_datanodes_a_run_says_so_and_goes_on_once_they_are_
     assert "kedro cluster status" in said
     storage.mend()
     assert results(root, TABLES) == undisturbed, "what was there before must stay as it was"
+    finish(project.run("--pipelines=preprocessing", root=root, parameters=smaller))
+    assert results(root, TABLES) != undisturbed
     finish(project.run("--pipelines=preprocessing", root=root))
     assert results(root, TABLES) == undisturbed

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import pickle
+import socket
 from pathlib import Path
 
 import pytest
 
 from brain_mri.storage.faults import PATIENCE, StorageError, explain
+from brain_mri.storage.reach import check_reachable
 
 URL = "hdfs://namenode:8020/user/me/data"
 
@@ -131,6 +133,29 @@ def test_a_refused_connection_is_told_apart_by_asking_the_namenode() -> None:
     assert explained.patience == PATIENCE
     assert str(explained).startswith("HDFS is not running at 127.0.0.1:1 (Connection refused")
     assert "`kedro cluster up`" in str(explained)
+
+
+def test_of_several_namenodes_one_that_listens_is_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        alive = f"127.0.0.1:{server.getsockname()[1]}"
+        properties = {
+            "fs.defaultFS": "hdfs://service",
+            "dfs.ha.namenodes.service": "nn1, nn2",
+            "dfs.namenode.rpc-address.service.nn1": "127.0.0.1:1",
+            "dfs.namenode.rpc-address.service.nn2": alive,
+        }
+        entries = [
+            f"<property><name>{name}</name><value>{properties[name]}</value></property>"
+            for name in properties
+        ]
+        (tmp_path / "hdfs-site.xml").write_text(f"<configuration>{''.join(entries)}</configuration>")
+        monkeypatch.setenv("HADOOP_CONF_DIR", str(tmp_path))
+        refused = OSError("Connection refused (os error 111)")
+        assert str(explain(refused, "hdfs:///data")).startswith("A DataNode of HDFS at service is gone")
+    with pytest.raises(StorageError, match=rf"^HDFS is not running at 127\.0\.0\.1:1, {alive} \(Connection"):
+        check_reachable("hdfs:///data")
 
 
 @pytest.mark.parametrize(

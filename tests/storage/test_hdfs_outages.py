@@ -6,17 +6,17 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from brain_mri.cluster import daemons
 from brain_mri.storage.faults import StorageError
 from brain_mri.storage.files import open_filesystem, read_file, write_file
 from brain_mri.storage.reach import check_reachable
-
-if TYPE_CHECKING:
-    from tests.clusters import Cluster
+from tests.clusters import Cluster, running_cluster, wait_for
+from tests.faults.storage import frozen
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
@@ -24,13 +24,19 @@ ROOT = "hdfs:///user/test-storage"
 DATANODES = ("datanode-1", "datanode-2", "datanode-3")
 
 
+@pytest.fixture(scope="module")
+def broken_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster for the tests of this module: each breaks it, and mends what the one before it broke."""
+    with running_cluster(tmp_path_factory.mktemp("cluster"), "--workers", "1") as cluster:
+        yield cluster
+
+
 @pytest.fixture
-def own_cluster(start_cluster: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch) -> Cluster:
-    """A cluster that the test may break, in the environment of this process."""
-    own = start_cluster("--workers", "1")
-    for name, value in own.environment.items():
-        monkeypatch.setenv(name, value)
-    return own
+def own_cluster(broken_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    """That cluster, whole, in the environment of this process."""
+    broken_cluster.mend()
+    broken_cluster.use(monkeypatch)
+    return broken_cluster
 
 
 class Traffic:
@@ -60,8 +66,7 @@ class Traffic:
     def wait_for_writes(self, count: int) -> None:
         """Wait until so many more files are written."""
         wanted = len(self.spans) + count
-        while len(self.spans) < wanted and not self.errors:
-            time.sleep(0.02)
+        wait_for(lambda: len(self.spans) >= wanted or self.errors, f"{count} more writes")
 
     def _go_on(self, number: int) -> None:
         filesystem, root = open_filesystem(ROOT)
@@ -98,13 +103,23 @@ def test_a_namenode_that_is_killed_and_restarted_costs_time_and_nothing_else(own
 def test_a_datanode_that_is_killed_costs_time_and_nothing_else(own_cluster: Cluster) -> None:
     with Traffic() as traffic:
         traffic.wait_for_writes(10)
-        killed = time.time()
-        own_cluster.kill("datanode-2")
-        while own_cluster.namenode()["NumLiveDataNodes"] == 3:
-            time.sleep(0.2)
+        killed, half = kill_a_writer(own_cluster)
+        wait_for(lambda: own_cluster.namenode()["NumLiveDataNodes"] == 2, "the NameNode to miss it")
         traffic.wait_for_writes(10)
-    assert own_cluster.namenode()["NumLiveDataNodes"] == 2
+    assert half.exists(), "the block was finished before"
     check(traffic, killed)
+
+
+def kill_a_writer(cluster: Cluster) -> tuple[float, Path]:
+    """Kill a DataNode while it receives a block: when, and the replica that it leaves half-written."""
+    process, deadline = cluster.processes["datanode-2"], time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with frozen(process):
+            for replica in cluster.folder.glob("hdfs/data-2/current/BP-*/current/rbw/blk_*"):
+                daemons.end([process], signals=("kill",))
+                return time.time(), replica
+        time.sleep(0.01)
+    raise AssertionError("the DataNode was not seen receiving a block")
 
 
 def test_without_datanodes_the_error_is_clear_and_afterwards_all_is_there(own_cluster: Cluster) -> None:
@@ -112,8 +127,7 @@ def test_without_datanodes_the_error_is_clear_and_afterwards_all_is_there(own_cl
     write_file(filesystem, path, b"old")
     for name in DATANODES:
         own_cluster.kill(name)
-    while own_cluster.namenode()["NumLiveDataNodes"]:
-        time.sleep(0.2)
+    wait_for(lambda: not own_cluster.namenode()["NumLiveDataNodes"], "the NameNode to miss all")
     for what, sentence in (
         (lambda: check_reachable(ROOT), r"has no live DataNode|A DataNode \S+ HDFS at \S+ is gone"),
         (lambda: write_file(filesystem, path, b"new"), "has no live DataNode, so .*/file cannot be written"),
@@ -154,8 +168,7 @@ def test_a_namenode_that_waits_for_its_datanodes_is_told_and_waited_for_only_in_
     for name in DATANODES:
         own_cluster.kill(name)
     restart_namenode(own_cluster)
-    while not filesystem.exists("/"):
-        pass
+    wait_for(lambda: filesystem.exists("/"), "the NameNode to be back")
     assert own_cluster.namenode("NameNodeInfo")["Safemode"]
     begin = time.monotonic()
     with pytest.raises(StorageError, match=r"in safe mode: its NameNode has just started.*reported blocks 0"):

@@ -55,7 +55,7 @@ def test_a_local_root_without_permission_is_told() -> None:
 def test_something_that_never_answers_is_given_up(
     silent_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert reach.DEADLINE == 25
+    assert reach.DEADLINE == 15
     monkeypatch.setattr(reach, "DEADLINE", 0.3)
     begin = time.monotonic()
     with pytest.raises(StorageError, match=rf"HDFS at {silent_server} does not answer.*\S+/data within"):

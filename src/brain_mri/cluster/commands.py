@@ -18,6 +18,7 @@ from brain_mri.cluster.ports import PREFERRED_PORTS, port_option
 _ENVIRONMENT = click.option(
     "--env", "-e", default="cluster", show_default=True, help="Configuration environment."
 )
+_PORT = click.IntRange(0, 65535)
 _SPARK_PAGE = click.option(
     "--spark-page", metavar="HOST:PORT", help="The Spark master's web page; default its host with port 8080."
 )
@@ -31,7 +32,7 @@ def cluster() -> None:
 def _port_options(command: Any) -> Any:
     for name, port in reversed(PREFERRED_PORTS.items()):
         help_text = f"Default {port}, or another where that is taken; 0: any."
-        command = click.option(port_option(name), type=int, help=help_text)(command)
+        command = click.option(port_option(name), type=_PORT, help=help_text)(command)
     return command
 
 
@@ -121,7 +122,7 @@ def check(env: str, spark_page: str | None) -> None:
 
 @cluster.command()
 @_ENVIRONMENT
-@click.option("--port", type=int, default=18080, show_default=True, help="Another one where it is taken.")
+@click.option("--port", type=_PORT, default=18080, show_default=True, help="Another one where it is taken.")
 @click.option("--open/--no-open", "show", default=True, help="Whether to open it in the browser.")
 def history(env: str, port: int, show: bool) -> None:
     """Show what Spark's applications did, in its history server, until Ctrl-C."""

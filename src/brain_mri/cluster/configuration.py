@@ -67,9 +67,8 @@ def write_configuration(cluster: LocalCluster, pyspark: Path) -> None:
         files["capacity-scheduler.xml"] = _xml(_CAPACITY_SCHEDULER)
     target = cluster.configuration
     target.mkdir(parents=True, exist_ok=True)
-    for path in target.iterdir():
-        if path.name not in files:
-            path.unlink()  # of an earlier cluster: clients would look for YARN where there is none
+    for name in {"yarn-site.xml", "capacity-scheduler.xml"} - files.keys():
+        (target / name).unlink(missing_ok=True)  # of an earlier cluster: clients would look for YARN
     for name, text in files.items():
         (target / name).write_text(text, encoding="utf-8")
 

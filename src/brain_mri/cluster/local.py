@@ -7,7 +7,7 @@ import os
 import pwd
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from brain_mri.cluster.jars import (
     unpack_web_pages,
 )
 from brain_mri.cluster.options import ClusterOptions
-from brain_mri.cluster.ports import choose_addresses, port_option
+from brain_mri.cluster.ports import check_ports, choose_addresses, port_option
 from brain_mri.cluster.readiness import SafeModeError, make_home, wait_until_ready
 from brain_mri.cluster.roles import daemons_of
 from brain_mri.cluster.starting import Starter
@@ -36,7 +36,14 @@ from brain_mri.spark.java import JavaHome, cache_folder, find_java
 
 Say = Callable[[str], None]
 
-_OURS = ("conf", "hdfs", "logs", "tmp", "web", "work", "yarn", STATE_FILE, "lock")
+MARK = ".brain-mri-cluster"
+"""A file that says whose folder it is: what else `clean` removes there has names that anybody might give."""
+
+_OURS = ("conf", "hdfs", "logs", "tmp", "web", "work", "yarn", STATE_FILE, MARK, "lock")
+
+
+class ForeignFolderError(ClusterError):
+    """The folder holds something, and no cluster that was started here."""
 
 
 class OtherOptionsError(ClusterError):
@@ -55,6 +62,7 @@ def up(folder: Path, given: Mapping[str, Any], say: Say) -> LocalCluster:
         The cluster; `cluster.json` in the folder describes it too.
 
     Raises:
+        ForeignFolderError: The folder holds something else.
         ClusterError: It cannot be started; what was started now has been ended again. (But where blocks are
             missing it stays up, so that what is left can be read.)
 
@@ -64,8 +72,12 @@ def up(folder: Path, given: Mapping[str, Any], say: Say) -> LocalCluster:
     """
     begin = time.monotonic()
     folder = folder.resolve()
+    _refuse_foreign(folder)
+    if load_cluster(folder) is None:
+        check_ports(ClusterOptions(**given))  # before anything is made
     # Two clusters that start at one moment would choose the same ports and mix their DataNodes.
     with _locked(folder, say), _locked(cache_folder(), say):
+        (folder / MARK).touch()
         running = daemons.running_daemons(folder)
         known = load_cluster(folder)
         if not (running and known):
@@ -122,10 +134,7 @@ def down(folder: Path, say: Say) -> None:
     if folder.is_dir():
         with _locked(folder, say):
             stopped = _stop(folder)
-    if stopped:
-        say(f"Ended {', '.join(stopped)}. The data stays in {folder / 'hdfs'}.")
-    else:
-        say(f"No cluster is up in {folder}.")
+    _say_stopped(stopped, f" The data stays in {folder / 'hdfs'}.", folder, say)
 
 
 def clean(folder: Path, say: Say) -> None:
@@ -136,37 +145,65 @@ def clean(folder: Path, say: Say) -> None:
         say: Receives each line for people.
 
     Raises:
+        ForeignFolderError: It holds no cluster.
         ClusterError: A process cannot be ended.
     """
     folder = folder.resolve()
-    down(folder, say)
-    for path in (folder / name for name in _OURS):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
+    _refuse_foreign(folder)
+    if folder.is_dir():
+        with _locked(folder, say):
+            _say_stopped(_stop(folder), "", folder, say)
+            for path in (folder / name for name in _OURS):
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+            if not any(folder.iterdir()):
+                folder.rmdir()
     say(f"Removed what the cluster kept in {folder}.")
 
 
 @contextmanager
 def _locked(folder: Path, say: Say) -> Iterator[None]:
     """Let one command at a time change a cluster; the next one waits, and says so."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"Waiting for another `kedro cluster` command, which holds {folder / 'lock'}.")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    path = folder / "lock"
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say(f"Waiting for another `kedro cluster` command, which holds {path}.")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            # Not so where `clean` removed the file meanwhile: then another command may hold the next one.
+            if path.exists() and path.stat().st_ino == os.fstat(lock.fileno()).st_ino:
+                yield
+                return
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """See that what a folder holds is a cluster that was started here.
+
+    Raises:
+        ForeignFolderError: It is something else.
+    """
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if names - {"lock"} and not names & {MARK, STATE_FILE}:
+        raise ForeignFolderError(
+            f"{folder} holds {', '.join(sorted(names)[:3])}{' …' if len(names) > 3 else ''}, and no cluster "
+            "that `kedro cluster up` started. Name a new or an empty folder in BRAIN_MRI_CLUSTER. (If it is "
+            f"such a cluster all the same, make a file {MARK} in it.)"
+        )
 
 
 def _stop(folder: Path) -> list[str]:
     stopped = daemons.stop_all(folder)
     (folder / STATE_FILE).unlink(missing_ok=True)
     return stopped
+
+
+def _say_stopped(stopped: Sequence[str], then: str, folder: Path, say: Say) -> None:
+    say(f"Ended {', '.join(stopped)}.{then}" if stopped else f"No cluster is up in {folder}.")
 
 
 def _refuse_other_options(cluster: LocalCluster, given: Mapping[str, Any]) -> None:

@@ -59,17 +59,26 @@ def choose_addresses(options: ClusterOptions) -> dict[str, str]:
         >>> choose_addresses(ClusterOptions())["namenode"]  # doctest: +SKIP
         '127.0.0.1:8020'
     """
+    check_ports(options)
     hosts = listeners(options)
-    for name in options.ports.keys() - hosts.keys():
-        raise OptionError(
-            f"{port_option(name)} has no meaning {'with' if options.yarn else 'without'} --yarn."
-        )
     addresses: dict[str, str] = {}
     # What was asked for comes first, so that nothing else is given that port.
     for name in sorted(hosts, key=lambda name: not options.ports.get(name)):
         taken = {int(address.split(":")[1]) for address in addresses.values()}
         addresses[name] = f"{hosts[name]}:{_choose_port(name, hosts[name], options.ports, taken)}"
     return {name: addresses[name] for name in hosts}
+
+
+def check_ports(options: ClusterOptions) -> None:
+    """See that every port that was asked for has a listener.
+
+    Raises:
+        OptionError: One has none.
+    """
+    for name in options.ports.keys() - listeners(options).keys():
+        raise OptionError(
+            f"{port_option(name)} has no meaning {'with' if options.yarn else 'without'} --yarn."
+        )
 
 
 def port_option(name: str) -> str:

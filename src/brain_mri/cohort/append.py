@@ -107,9 +107,8 @@ def _new_files(earlier: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
 
 def _with_earlier_features(earlier: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     """New rows; those of known content with the features of the earlier scan, refused if it was refused."""
-    scans = earlier.sort_values(
-        ["status", "path"]
-    )  # accepted goes before duplicate, and that before quarantined
+    # By the alphabet accepted goes before duplicate, and that before quarantined.
+    scans = earlier.sort_values(["status", "path"])
     scans = scans[scans["scan_id"].fillna("").ne("")].drop_duplicates("scan_id").set_index("scan_id")
     scan = scans.reindex(new["scan_id"]).set_index(new.index)
     is_known = scan["status"].notna()

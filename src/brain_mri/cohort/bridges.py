@@ -75,9 +75,8 @@ def _parts(rows: pd.DataFrame, thumbnails: Thumbnails) -> Indices:
             joined.merge(row, part)
         side.update((joined[row], split) for split in sides)
         tied.update((hub, {row}) for hub in hubs[row])
-    return pd.factorize(np.array([None if n is None else joined[n] for n in node], object))[0].astype(
-        np.int64
-    )
+    part = [None if some is None else joined[some] for some in node]
+    return pd.factorize(np.array(part, dtype=object))[0].astype(np.int64)
 
 
 def _near_pictures(rows: pd.DataFrame, picture: Indices, thumbnails: Thumbnails) -> dict[int, set[int]]:

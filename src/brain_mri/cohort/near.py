@@ -54,7 +54,7 @@ def near_copies(
         scan_ids: Object, shape (pictures,): what each picture's thumbnail is looked up by.
         thumbnails: Looks thumbnails up.
         new: bool, shape (pictures,).
-        joined: Called ever again, it returns the component of each picture: int64, shape (pictures,).
+        joined: Called again and again, it returns each picture's component by now: int64, shape (pictures,).
 
     Yields:
         Pairs of places in `hashes`: two int64 arrays of one length.

@@ -94,6 +94,22 @@ def get_session() -> SparkSession:
     return started
 
 
+def check_configured() -> None:
+    """See that the configured master answers, and that a session that runs here is on it; no JVM starts.
+
+    Raises:
+        WrongSessionError: The session is on another master or default filesystem than the environment names.
+        MasterUnreachableError: Nothing answers at the master's address.
+    """
+    from pyspark.sql import SparkSession
+
+    if not _is_submitted():  # else the master has started this process
+        check_master(_wanted_master())
+    active = SparkSession.getActiveSession()
+    if active is not None:
+        _check_session(active)
+
+
 def check_master(master: str) -> None:
     """Ask whether anything listens where a master should be; Spark itself would try for a minute or more.
 
@@ -161,9 +177,14 @@ def _wanted_master() -> str:
     return _settings.get("spark.master", "local[*]")
 
 
+def _is_submitted() -> bool:
+    """Whether `spark-submit` started this process."""
+    return "PYSPARK_GATEWAY_PORT" in os.environ
+
+
 def _submitted_settings() -> dict[str, str]:
     """Properties that `spark-submit` was given, the master among them; empty where it did not start this."""
-    if "PYSPARK_GATEWAY_PORT" not in os.environ:
+    if not _is_submitted():
         return {}
     from pyspark import SparkConf, SparkContext
 

@@ -12,7 +12,7 @@ import re
 import socket
 from dataclasses import dataclass
 
-from brain_mri.storage.hadoop import configuration_folder, namenode
+from brain_mri.storage.hadoop import configuration_folder, namenode, namenode_addresses
 
 PATIENCE = 25.0
 """Seconds for which it is tried again where the storage may come back.
@@ -202,16 +202,12 @@ def _configuration() -> str:
 
 def _connection_sentence(url: str, detail: str) -> str:
     """Whether the NameNode or a DataNode is meant by a connection that fails; the text is the same."""
-    address = namenode(url)
-    host, _, port = address.rpartition(":")
-    if host:
-        try:
-            socket.create_connection((host, int(port)), _PROBE).close()
-        except OSError:
-            return (
-                f"HDFS is not running at {address} ({detail}). `kedro cluster up` starts one on this "
-                f"machine; for another, check its NameNode and its address: {_configuration()}."
-            )
+    address, namenodes = namenode(url), namenode_addresses(url)
+    if not any(_listens(candidate) for candidate in namenodes):
+        return (
+            f"HDFS is not running at {', '.join(namenodes)} ({detail}). `kedro cluster up` starts one on "
+            f"this machine; for another, check its NameNode and its address: {_configuration()}."
+        )
     if "refused" in detail:
         return (
             f"A DataNode of HDFS at {address} is gone, so {url} cannot be used ({detail}). `kedro cluster "
@@ -221,3 +217,12 @@ def _connection_sentence(url: str, detail: str) -> str:
         f"The connection to HDFS at {address} broke while {url} was used ({detail}): its NameNode "
         "or a DataNode restarts, or something else listens there. `kedro cluster status` shows what is live."
     )
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), _PROBE).close()
+    except (OSError, ValueError):
+        return False
+    return True

@@ -95,6 +95,23 @@ def namenode(url: str = "hdfs:///", environ: Mapping[str, str] = os.environ) -> 
     return f"{host}:{port or NAMENODE_PORT}"
 
 
+def namenode_addresses(url: str = "hdfs:///", environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Return `host:port` of every NameNode behind an `hdfs://` URL: one, or several for high availability.
+
+    Args:
+        url: Where it names no host, the configuration's default filesystem counts.
+        environ: The environment that names the configuration, by default this process's.
+
+    Example:
+        >>> namenode_addresses("hdfs://master/user/me", {})
+        ['master:8020']
+    """
+    service, properties = namenode(url, environ), read_properties(environ)
+    names = properties.get(f"dfs.ha.namenodes.{service}", "").split(",")
+    several = [properties.get(f"dfs.namenode.rpc-address.{service}.{name.strip()}", "") for name in names]
+    return [address for address in several if address] or [service]
+
+
 def check_storage_root(root: str, environ: Mapping[str, str] = os.environ) -> None:
     """See that a storage root on HDFS lies on the configured default filesystem.
 

@@ -13,7 +13,7 @@ from brain_mri.storage.verification import CorruptWriteError
 
 __all__ = ["StorageError", "check_reachable", "explain"]
 
-DEADLINE = 25.0
+DEADLINE = 15.0
 """Seconds after which a storage root counts as unreachable."""
 
 
