@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -25,6 +24,7 @@ from brain_mri.imaging.decode import RefusedImage
 from brain_mri.imaging.inspect import inspect_scan
 from brain_mri.imaging.phantom import write_phantom_folder
 from brain_mri.imaging.prepare import PrepareOptions, prepare_scan
+from brain_mri.imaging.resize import use_one_thread
 
 SIZE = 224
 RESULTS = Path(__file__).parent / "results" / "imaging.json"
@@ -63,7 +63,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     count, runs = (300, 3) if options.quick else (2000, 5)
-    cv2.setNumThreads(1)
+    use_one_thread()
     with tempfile.TemporaryDirectory() as folder:
         source = options.source or Path(folder) / "phantom"
         if options.source is None:

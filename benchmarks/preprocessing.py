@@ -46,7 +46,6 @@ from benchmarks.storage import THREADS, choose_scans, configuration, save_packed
 from benchmarks.ways import STEPS
 from brain_mri.cluster.connection import cluster_folder, read_state, use_cluster
 from brain_mri.imaging.phantom import write_phantom_folder
-from brain_mri.report.page import duration
 from brain_mri.report.speed import draw_runtime
 from brain_mri.report.style import CLASS_COLOURS, heading, horizontal_bars, new_figure
 from brain_mri.storage.files import open_filesystem, remove, write_file
@@ -161,7 +160,7 @@ def by_cores(runs: Runs, name: str) -> list[Measured]:
 def projection(runs: Runs) -> Table:
     """How long more images would take."""
     rows = [
-        [name, f"{run.start_seconds:.0f}", *(duration(projected(run, images)) for images in PROJECTED)]
+        [name, f"{run.start_seconds:.0f}", *(in_words(projected(run, images)) for images in PROJECTED)]
         for name, run in runs.items()
         if name in (PLAIN, SEQUENTIAL, LOCAL, HDFS)
     ]
@@ -179,6 +178,13 @@ def projection(runs: Runs) -> Table:
 def projected(run: Measured, images: int) -> float:
     """Seconds that a way would take for some images."""
     return run.start_seconds + images / run.rate
+
+
+def in_words(seconds: float) -> str:
+    """A time in the unit that fits."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def idleness(runs: Runs) -> Table:

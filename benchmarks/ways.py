@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.measure import MARK, Job
 from brain_mri.imaging.prepare import PrepareOptions, prepare_scan
+from brain_mri.imaging.resize import use_one_thread
 from brain_mri.storage.files import open_filesystem, remove
 
 if TYPE_CHECKING:
@@ -214,9 +215,7 @@ def processes(job: Job) -> Iterator[Pass]:
 
 def decode(paths: list[str]) -> int:
     """Prepare files and forget them; how many there were."""
-    import cv2
-
-    cv2.setNumThreads(1)
+    use_one_thread()
     options = PrepareOptions(image_size=SIZE)
     for path in paths:
         prepare_scan(Path(path).read_bytes(), options)

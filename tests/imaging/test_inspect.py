@@ -6,6 +6,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from brain_mri.cohort.groups import conflicting_groups, duplicate_groups
@@ -83,11 +84,9 @@ def test_real_scans_have_the_known_copies_and_groups(real_data: Path) -> None:
     assert len(found) - len({inspection.scan_id for inspection in found}) == 191
     assert len({inspection.pixel_hash for inspection in found}) == 5_505
     assert len({(inspection.width, inspection.height) for inspection in found}) == 382
-    groups = duplicate_groups(
-        [inspection.pixel_hash for inspection in found],
-        [inspection.dhash for inspection in found],
-        [inspection.thumbnail for inspection in found],
-    )
+    looks = {inspection.scan_id: np.frombuffer(inspection.thumbnail, np.uint8) for inspection in found}
+    rows = pd.DataFrame(map(vars, found))[["scan_id", "pixel_hash", "dhash"]].assign(patient=None, study=None)
+    groups = duplicate_groups(rows, lambda ids: np.stack([looks[scan_id] for scan_id in ids]))
     assert len(set(groups)) == 4_780
     assert np.bincount(groups).max() == 22
     assert len(conflicting_groups([file.parent.name for file in files], groups)) == 0

@@ -377,6 +377,18 @@ def test_drawn_scans_are_never_added_to_a_users(
         ingest(source=str(make_scans(60)), append=True)
 
 
+def test_nothing_is_added_to_an_official_test_half(
+    folder: Path, tmp_path: Path, ingest: Callable[..., Any]
+) -> None:
+    for number in range(12):
+        part = "Testing" if number < 3 else "Training"
+        _write(tmp_path / "official" / part / "glioma" / f"{number}.png", _picture(number))
+        _write(tmp_path / "official" / part / "notumor" / f"{number}.png", _picture(100 + number))
+    ingest(source=str(tmp_path / "official"), test_split="official")
+    with pytest.raises(nodes.MixedSourcesError, match="official test half"):
+        ingest(source=str(folder), append=True)
+
+
 def test_the_stored_manifest_has_a_thumbnail_of_every_scan(
     folder: Path, tmp_path: Path, ingest: Callable[..., Any]
 ) -> None:

@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 class MixedSourcesError(DatasetError):
-    """Drawn scans would be added to a user's, or a user's to drawn ones."""
+    """Scans would be added to others that they must not be mixed with."""
 
 
 def list_scans(
@@ -55,7 +55,7 @@ def list_scans(
             added to.
 
     Raises:
-        MixedSourcesError: Drawn scans would be mixed with others.
+        MixedSourcesError: The source would be added to scans that it must not be mixed with.
     """
     source = raw.choose(parameters.source)
     added_to = _earlier_sources(source, earlier, append=parameters.append)
@@ -116,6 +116,11 @@ def _earlier_sources(source: Source, earlier: Mapping[str, Any], *, append: bool
             f"The scans of {source.url} are {kinds[0]}, those of {before['url']} are {kinds[1]}: drawn scans "
             "never mix with others. Name another ingestion.source or another storage root, or leave "
             "ingestion.append out to start afresh."
+        )
+    if earlier["test_split"] != "grouped":
+        raise MixedSourcesError(
+            f"The scans of {before['url']} keep that source's official test half, which others cannot join. "
+            "Run without ingestion.append on a source that holds all files."
         )
     logger.info("Adding %s to the scans of %s.", source.url, " and ".join(urls))
     return list(dict.fromkeys(urls))
