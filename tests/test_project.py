@@ -35,7 +35,7 @@ OUTPUTS = """
 07_model_output: predictions.parquet
 08_reporting: metrics.json report.html class_distribution.png sample_grid.png image_properties.png
   training_history.png confusion_matrix.png per_class_metrics.png roc_curves.png calibration.png
-  sample_predictions.png
+  sample_predictions.png throughput_stages.png runtime_vs_workers.png
 """
 
 
