@@ -6,14 +6,14 @@ import json
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import psutil
 
 from brain_mri.cluster import daemons
-from tests.cluster_runs import Command
+from tests.cluster_runs import Command, wait_until
 from tests.clusters import Cluster
 
 _PAGES = range(
@@ -106,19 +106,18 @@ def frozen(process: psutil.Process) -> Iterator[None]:
                 one.resume()
 
 
-def kill_an_executor(
-    cluster: Cluster, run: Command, module: str, *, with_worker: bool, timeout: float = 240
-) -> Hit:
-    """Kill an executor while it runs a task of a stage that a module started.
+@contextmanager
+def caught(
+    cluster: Cluster, run: Command, module: str, timeout: float = 240
+) -> Iterator[tuple[Hit, psutil.Process]]:
+    """Freeze an executor while it runs a task of a stage that a module started, until the context ends.
 
-    It is frozen first. While it is, its task cannot end: what the driver says then is still so when it is
-    killed.
+    While it is frozen, its task cannot end: what the driver says then is still so when something is killed.
 
     Args:
         cluster: Where it runs.
         run: The driver; it must not end before.
         module: Part of the file name and line that Spark names a stage by.
-        with_worker: Whether the worker that started it dies with it, which would start another one.
         timeout: In seconds.
     """
     page, deadline = DriverPage(run), time.monotonic() + timeout
@@ -133,13 +132,40 @@ def kill_an_executor(
                     stage = page.stage_of(name, module)
                     if stage is not None:
                         container = process.environ().get("CONTAINER_ID", "")
-                        victims = [process, *process.children(recursive=True)]
-                        if with_worker:
-                            victims.insert(0, cluster.processes[worker_of(cluster, process)])
-                        daemons.end(victims, signals=("kill",))
-                        return Hit(name, stage, time.time(), container)
+                        yield Hit(name, stage, time.time(), container), process
+                        return
         time.sleep(0.05)
     raise AssertionError(f"no executor was seen running a task of {module}:\n{run.output}")
+
+
+def kill_an_executor(cluster: Cluster, run: Command, module: str, *, with_worker: bool) -> Hit:
+    """Kill an executor while it runs a task of a stage that a module started.
+
+    Args:
+        cluster: Where it runs.
+        run: The driver; it must not end before.
+        module: Part of the file name and line that Spark names a stage by.
+        with_worker: Whether the worker that started it dies with it, which would start another one.
+    """
+    with caught(cluster, run, module) as (hit, process):
+        victims = [process, *process.children(recursive=True)]
+        if with_worker:
+            victims.insert(0, cluster.processes[worker_of(cluster, process)])
+        daemons.end(victims, signals=("kill",))
+    return hit
+
+
+def wait_for_another(cluster: Cluster, run: Command, hit: Hit) -> None:
+    """Let executors that are left do nothing until the driver has one in place of the one that was killed."""
+    page, left = DriverPage(run), executors(cluster)
+    left.pop(hit.executor, None)
+    known = {"driver", hit.executor, *left}
+    with ExitStack() as stack:
+        for process in left.values():
+            stack.enter_context(frozen(process))
+        wait_until(
+            lambda: {entry["id"] for entry in page.ask("executors") or []} - known, run, "another executor"
+        )
 
 
 def assert_replaced(hit: Hit, events: list[dict[str, Any]]) -> None:

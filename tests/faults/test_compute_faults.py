@@ -17,7 +17,14 @@ from brain_mri.cluster import daemons
 from brain_mri.imaging.phantom import write_phantom_folder
 from tests.cluster_runs import SMALL, Command, Project, end, events, finish, names_below, results, wait_until
 from tests.clusters import Cluster, hosts_of
-from tests.faults.computing import DriverPage, assert_replaced, executors, final_status, get, kill_an_executor
+from tests.faults.computing import (
+    assert_replaced,
+    caught,
+    final_status,
+    get,
+    kill_an_executor,
+    wait_for_another,
+)
 
 pytestmark = [pytest.mark.cluster, pytest.mark.spark, pytest.mark.tensorflow, pytest.mark.slow]
 
@@ -81,6 +88,7 @@ def test_a_yarn_container_that_is_killed_in_the_middle_of_a_stage_is_replaced(
     project = Project(tmp_path / "project", cluster.base_environment)
     run = project.run(TABLES_ONLY, root=root, parameters=parameters)
     hit = kill_an_executor(cluster, run, WRITES_MODEL_INPUTS, with_worker=False)
+    wait_for_another(cluster, run, hit)
     finish(run)
     logs = "".join(path.read_text() for path in cluster.folder.glob("logs/nodemanager-*.log"))
     assert hit.container
@@ -179,20 +187,13 @@ def test_a_run_whose_cluster_is_stopped_says_so_and_is_resumed(
 ) -> None:
     root = "hdfs:///stopped"
     run = project.run(TABLES_ONLY, root=root, parameters=parameters)
-    page = DriverPage(run)
-    wait_until(
-        lambda: any(
-            page.stage_of(name, WRITES_MODEL_INPUTS) is not None for name in executors(whole_cluster)
-        ),
-        run,
-        "a task writes model inputs",
-    )
-    daemons_and_executors = [process for _, process in daemons.processes_of(whole_cluster.folder)]
-    driver = psutil.Process(run.pid)
-    working = [*daemons_and_executors, driver, *driver.children(recursive=True)]
-    assert hosts_of(working) == {"127.0.0.1"}
-    whole_cluster.down()
-    said = finish(run, status=1, timeout=120)
+    with caught(whole_cluster, run, WRITES_MODEL_INPUTS):
+        daemons_and_executors = [process for _, process in daemons.processes_of(whole_cluster.folder)]
+        driver = psutil.Process(run.pid)
+        working = [*daemons_and_executors, driver, *driver.children(recursive=True)]
+        assert hosts_of(working) == {"127.0.0.1"}
+        whole_cluster.down()
+    said = finish(run, status=1)
     assert re.search(
         "its cluster is gone.*`kedro cluster up`.*--only-missing-outputs", " ".join(said.split())
     )
