@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from brain_mri.spark.launchers import ProcessLauncher, SparkLauncher
+from brain_mri.storage.faults import StorageError
 
 
 def _where(number: int) -> tuple[int, int]:
@@ -92,6 +93,24 @@ def test_an_error_in_a_spark_task_ends_the_others(spark: Any, tmp_path: Path) ->
     assert started.exists()
     assert time.monotonic() - begun < 60, "the other task must not be waited for"
     assert list(spark.sparkContext.statusTracker().getActiveJobsIds()) == []
+
+
+@pytest.mark.spark
+def test_a_lost_storage_is_not_waited_for_four_times(spark: Any, tmp_path: Path) -> None:
+    """On a cluster Spark repeats a task that fails three times; each would wait for the storage once more."""
+    attempts = tmp_path / "attempts"
+
+    def work(number: int) -> None:
+        with attempts.open("a") as stream:
+            stream.write("one\n")
+        raise StorageError("the storage is gone", patience=25.0)
+
+    with pytest.raises(StorageError, match="the storage is gone") as caught:
+        list(SparkLauncher().map(work, [0]))
+    assert caught.value.patience == 25.0
+    assert attempts.read_text() == "one\n"
+    with pytest.raises(Exception, match="is broken"):
+        list(SparkLauncher().map(_fail, [0]))
 
 
 def _wait_for(condition: Callable[[], bool]) -> None:

@@ -10,12 +10,14 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import joblib
 
 from brain_mri.spark.failures import explained
 from brain_mri.spark.session import get_session
+from brain_mri.storage.faults import StorageError
 
 _JOBS_AT_ONCE = 64
 
@@ -62,12 +64,22 @@ def _run(function: Callable[[Item], Result], item: Item, environment: dict[str, 
     return function(item)
 
 
+def _attempt(function: Callable[[Item], Result], item: Item) -> Result | StorageError:
+    """The result, or what is wrong with the storage: as a result, since Spark repeats whatever is raised."""
+    try:
+        return function(item)
+    except StorageError as error:
+        return error
+
+
 @dataclass(frozen=True)
 class SparkLauncher:
     """Spark tasks, one an item: for work on storage that the executors reach themselves.
 
     The session starts with the first item. Every item is a Spark job of its own, started by a thread, since a
-    job gives its results only when all its tasks have ended. Spark repeats a task whose executor dies.
+    job gives its results only when all its tasks have ended. Spark repeats a task that fails or whose
+    executor dies, but not one to which the storage is lost: the task has waited for it already, and to do so
+    four times would take minutes.
 
     Example:
         >>> sorted(SparkLauncher().map(abs, [-1, -2]))  # doctest: +SKIP
@@ -86,7 +98,10 @@ class SparkLauncher:
         def run(item: Item) -> Result:
             context.setJobGroup(group, name, True)
             with explained():
-                result: Result = context.parallelize([item], 1).map(function).collect()[0]
+                outcome = context.parallelize([item], 1).map(partial(_attempt, function)).collect()[0]
+            if isinstance(outcome, StorageError):
+                raise outcome
+            result: Result = outcome
             return result
 
         # Executors may still be on their way when this is asked; a job that waits for a core costs nothing.
