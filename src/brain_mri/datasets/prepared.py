@@ -153,6 +153,8 @@ class PreparedPartsDataset(LocatedDataset[Preparation, PreparedParts]):
         pieces = {target.name_of(piece): piece for piece in plan_pieces(data.scans, data.rows, data.splits)}
         records = {record["name"]: record for record in self._prepared(target) if record["name"] in pieces}
         missing = [piece for name, piece in pieces.items() if name not in records]
+        # Large ones first: at the end no core waits long for the last one of another.
+        missing.sort(key=lambda piece: int((piece.splits != UNUSED).sum()), reverse=True)
         there = sum(record["rows"] for record in records.values())
         prepared = data.launcher.map(partial(prepare_piece, target=target), missing)
         records = {record["name"]: record for record in data.progress(chain(records.values(), prepared))}

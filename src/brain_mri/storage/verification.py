@@ -8,7 +8,7 @@ from typing import Any
 
 import fsspec
 
-_CHUNK = 2**20
+_CHUNK = 2**22  # HDFS opens a connection for each
 
 
 class CorruptWriteError(OSError):
