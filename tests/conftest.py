@@ -68,7 +68,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-
     events = tmp_path_factory.mktemp("spark_events")
     session.configure(
         {
-            "spark.master": "local[*,4]",  # a task that fails is repeated, as on a cluster
+            "spark.master": "local[*]",  # as in conf/local: whole runs of the project share this session
             "spark.ui.enabled": False,
             "spark.log.level": "ERROR",
             "spark.eventLog.enabled": True,
