@@ -15,7 +15,7 @@ warm; their median counts.
 It needs a cluster: your own by HADOOP_CONF_DIR and SPARK_MASTER, or the one that `kedro cluster up` starts.
 Without one only what runs on this machine is measured. What it writes is removed at the end. Prints tables
 and writes benchmarks/results/preprocessing.json. Without --source it draws phantoms. With --quick there are
-fewer images and passes, and the plain way takes a sample.
+fewer images and passes, the plain way takes a sample, and only all cores are measured.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import platform
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
@@ -52,7 +52,7 @@ from brain_mri.storage.files import open_filesystem, remove, write_file
 from brain_mri.storage.hadoop import default_filesystem
 
 RESULTS = Path(__file__).parent / "results" / "preprocessing.json"
-IMAGES, QUICK_IMAGES, QUICK_SAMPLE = 20_000, 3_000, 200
+IMAGES, QUICK_IMAGES, QUICK_SAMPLE = 20_000, 1_500, 300
 PHANTOMS = 4_000  # drawn; the rest repeats them
 PASSES, QUICK_PASSES = 4, 2
 PROJECTED = (5_000, 50_000, 500_000, 5_000_000)
@@ -68,14 +68,14 @@ Runs = dict[str, Measured]
 Table = dict[str, Any]
 
 
-def measure_all(job: Job, hdfs: str | None, sample: int, workers: Iterable[int]) -> Runs:
+def measure_all(job: Job, hdfs: str | None, sample: int, workers: Sequence[int]) -> Runs:
     """Run every way.
 
     Args:
         job: On this machine, with all cores.
         hdfs: URL of the folder on HDFS that holds the same packed scans, and `sample` single files.
         sample: Images of the plain way.
-        workers: Numbers of cores, less than all, with which the project runs on the cluster too.
+        workers: Numbers of cores, less than all, with which the project runs too.
     """
     runs = {}
     if hdfs:
@@ -85,7 +85,7 @@ def measure_all(job: Job, hdfs: str | None, sample: int, workers: Iterable[int])
         runs[HDFS] = measure("project", cluster, daemons)
         for cores in workers:
             runs[f"{HDFS}, {cores}"] = measure("project", replace(cluster, cores=cores), daemons)
-    for cores in {1, 2, job.cores} - {job.cores}:
+    for cores in workers:
         runs[f"{LOCAL}, {cores}"] = measure("project", replace(job, cores=cores))
     runs[LOCAL] = measure("project", job)  # what it writes last feeds the training step
     runs["tf.data"] = measure("tf.data", job)

@@ -25,10 +25,10 @@ def prepare(file: tuple[str, bytes]) -> tuple[str, Any]:
     return path.split("/")[-2], np.asarray(image, np.float32) / 255
 
 
-def preprocess(context: SparkContext, source: str, target: str) -> None:
+def preprocess(context: SparkContext, source: str, target: str, parts: int = 1000) -> None:
     """Prepare every file of `source/<class>/`, and save the result as `target`."""
     # Spark takes every file for 4 MiB when it cuts the work; small files need to be asked for in many parts.
-    files = context.binaryFiles(f"{source}/*", minPartitions=1000)
+    files = context.binaryFiles(f"{source}/*", minPartitions=parts)
     files.map(prepare).saveAsPickleFile(target)
 
 
