@@ -33,4 +33,4 @@ def preprocess(context: SparkContext, source: str, target: str, parts: int = 100
 
 
 if __name__ == "__main__":
-    preprocess(SparkContext(appName="plain preprocessing"), *sys.argv[1:])
+    preprocess(SparkContext(appName="plain preprocessing"), sys.argv[1], sys.argv[2])
