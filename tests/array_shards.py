@@ -23,6 +23,7 @@ class ArrayShards:
         pixels: uint8, shape ``(n, size, size)``.
         labels: int64, shape ``(n,)``.
         classes: Class keys in the order of the labels.
+        preparation: The same for sets that belong together.
 
     Example:
         >>> shards = ArrayShards(np.zeros((3, 32, 32), np.uint8), np.array([0, 1, 1]), ("no", "yes"))
@@ -33,6 +34,7 @@ class ArrayShards:
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
+    preparation: str = ""
 
     @property
     def rows(self) -> int:

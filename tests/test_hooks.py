@@ -23,6 +23,7 @@ from brain_mri.hooks import ProjectHooks, StaleOutputsError
 from brain_mri.pipeline_registry import register_pipelines
 from brain_mri.spark.session import MasterUnreachableError
 from brain_mri.storage.lock import RunLock
+from brain_mri.storage.provenance import Provenance
 from tests.cluster_runs import Command, sentence, wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -153,3 +154,29 @@ def test_a_run_whose_tree_cannot_be_shown_gives_the_lock_back(
         hooks.after_pipeline_run(register_pipelines()["ingestion"])
     assert "gone cannot be shown" in caplog.text
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_made_of_other_scans_does_not_pass_for_fresh(
+    tmp_path: Path, make_scans: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fingerprint of an output does not know which scans a source was added to."""
+    monkeypatch.setenv("BRAIN_MRI_STORAGE", str(tmp_path / "storage"))
+    bootstrap_project(REPOSITORY)
+    provenance = Provenance(str(tmp_path / "storage"))
+
+    def ingest(seed: int, *, append: bool = False) -> None:
+        source = str(make_scans(images=60, seed=seed))
+        parameters = {"ingestion": {"source": source, "append": append}}
+        with KedroSession.create(REPOSITORY, runtime_params=parameters) as session:
+            session.run(pipeline_names=["ingestion"])
+
+    ingest(1)
+    ingest(2, append=True)
+    for name in ("classifier", "source_files"):
+        provenance.record(name, "of 1 and 2")
+    ingest(2, append=True)
+    assert provenance.recorded("classifier") == "of 1 and 2", "nothing has changed"
+    ingest(3)
+    ingest(2, append=True)
+    assert provenance.recorded("classifier") is None
+    assert provenance.recorded("manifest") is not None

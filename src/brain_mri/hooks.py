@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kedro.framework.hooks import hook_impl
+from kedro.framework.project import pipelines
 
 from brain_mri.cluster.connection import use_cluster
 from brain_mri.parameters import RunParameters, check_parameters
@@ -106,6 +107,8 @@ class ProjectHooks:
         name = dataset_name.split("@", maxsplit=1)[0]
         if self._provenance is None or self._catalog is None:
             return
+        if name == "split_metadata":
+            self._forget_what_is_of_other_scans(data["source"]["fingerprint"])
         expected = self._expected.get(name)
         if expected is None or expected == self._provenance.recorded(name):
             return
@@ -137,6 +140,18 @@ class ProjectHooks:
     def on_pipeline_error(self) -> None:
         """Give the lock back."""
         self._release()
+
+    def _forget_what_is_of_other_scans(self, fingerprint: str) -> None:
+        """Let nothing pass for fresh that was made of other scans than those that the manifest names now.
+
+        Fingerprints of outputs do not know which scans a source was added to.
+        """
+        assert self._provenance is not None
+        assert self._catalog is not None
+        earlier = self._catalog.load("earlier_split_metadata")
+        if earlier and earlier["source"]["fingerprint"] != fingerprint:
+            for name in pipelines["__default__"].from_inputs("manifest", "split_metadata").all_outputs():
+                self._provenance.forget(name.split("@", maxsplit=1)[0])
 
     def _release(self) -> None:
         if self._lock is not None:

@@ -182,6 +182,22 @@ def test_an_executor_that_cannot_write_is_a_cross_with_its_reason() -> None:
     assert "spark.executorEnv.HADOOP_CONF_DIR" in check.remedy
 
 
+def test_executors_on_another_hdfs_are_a_cross_with_both_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "core-site.xml").write_text(
+        "<configuration><property><name>fs.defaultFS</name><value>hdfs://ours:8020</value></property>"
+        "</configuration>"
+    )
+    monkeypatch.setenv("HADOOP_CONF_DIR", str(tmp_path))
+    same = Answer("one", "/1", HERE, "", "hdfs://ours:8020")
+    assert judge("Executors on storage", same).ok
+    check = judge("Executors on storage", same, Answer("two", "/2", HERE, "", "hdfs://theirs:8020"))
+    assert not check.ok
+    assert "hdfs://ours:8020 here" in check.found
+    assert "two: hdfs://theirs:8020" in check.found
+
+
 @pytest.mark.parametrize(
     ("hadoop", "workers", "ok"),
     [
@@ -208,7 +224,7 @@ def test_executors_that_do_not_answer_are_a_cross(monkeypatch: pytest.MonkeyPatc
     session = Mock()
     monkeypatch.setattr("brain_mri.cluster.executors.SECONDS_FOR_ALL", 0)
     collected = session.sparkContext.parallelize.return_value.map.return_value.collect
-    collected.return_value = [("one", "/1", HERE, "")]
+    collected.return_value = [("one", "/1", HERE, "", "")]
     session.sparkContext.defaultParallelism = 2
     tracker = session.sparkContext._jsc.sc.return_value.statusTracker.return_value
     tracker.getExecutorInfos.return_value = [None, None, None]  # the driver and two executors

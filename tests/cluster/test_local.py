@@ -101,7 +101,7 @@ def test_data_survives_down_and_a_killed_daemon_is_started_again(
 
 @pytest.mark.parametrize("command", ["up", "clean"])
 def test_a_folder_of_someone_else_is_refused_and_stays_as_it_is(tmp_path: Path, command: str) -> None:
-    foreign = tmp_path / "conf" / "x"
+    foreign = tmp_path / "conf" / "cluster.json"
     foreign.parent.mkdir()
     foreign.write_text("mine")
     cluster = Cluster(tmp_path)
@@ -115,7 +115,8 @@ def test_a_folder_of_someone_else_is_refused_and_stays_as_it_is(tmp_path: Path, 
 
 def test_clean_waits_for_another_command_and_removes_what_is_the_cluster_s_alone(tmp_path: Path) -> None:
     (tmp_path / "conf").mkdir()
-    (tmp_path / "cluster.json").write_text("{}")  # of a version that made no mark
+    (tmp_path / "cluster.json").write_text("{}")
+    (tmp_path / local.MARK).touch()
     (tmp_path / "notes.txt").write_text("mine")
     lines: list[str] = []
     clean = threading.Thread(target=local.clean, args=(tmp_path, lines.append))

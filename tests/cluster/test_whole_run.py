@@ -7,6 +7,7 @@ import os
 import re
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -178,11 +179,15 @@ def test_the_history_of_the_run_is_shown(finished: str, project: Project) -> Non
     wait_until(lambda: "Spark's history: http" in history.output, history, "it answers", timeout=120)
     address = re.search(r"http://\S+", history.output)
     assert address
-    wait_until(
-        lambda: application in fetch_text(f"{address[0]}/api/v1/applications"), history, "the application"
-    )
+
+    def is_shown() -> bool:
+        with suppress(OSError):  # a busy machine lets a page wait
+            return application in fetch_text(f"{address[0]}/api/v1/applications")
+        return False
+
+    wait_until(is_shown, history, "the application")
     history.terminate()
-    assert history.wait(30) == 128 + signal.SIGTERM
+    assert history.wait(120) == 128 + signal.SIGTERM, history.output
 
 
 @pytest.mark.slow

@@ -379,6 +379,17 @@ def test_copies_share_the_fate_of_what_was_refused_and_contradict_by_their_label
     assert changes["quarantined"] == {CONFLICT: 2, "blank": 1}
 
 
+def test_one_wrong_label_does_not_shut_its_group() -> None:
+    earlier, before = pair_on_two_sides(patients=("p", None))
+    wrong = File("wrong", unlike(500), "notumor", patient="p")
+    right = File("right", unlike(501), "glioma", patient="p")
+    half, _ = extend(earlier, [wrong], before)
+    whole, _ = extend(half, [right], before, [wrong])
+    once, _ = extend(earlier, [wrong, right], before)
+    expected = [CONFLICT, *fates(earlier, "end/0")]
+    assert fates(whole, "wrong", "right") == fates(once, "wrong", "right") == expected
+
+
 def test_labels_that_contradict_earlier_ones_or_each_other_are_quarantined() -> None:
     first = [
         *FILLERS,

@@ -203,11 +203,45 @@ def test_a_harmed_piece_is_prepared_again(
         path.unlink()
     else:
         path.write_bytes(path.read_bytes()[:-1])
-    assert _dataset(tmp_path).exists() == (harm != "part gone")
+    assert _dataset(tmp_path).exists() == (what == "record"), "what is recorded and stored is enough to go on"
     launcher = Here()
     _dataset(tmp_path).save(_plan(scans, rows, launcher))
     assert launcher.done == 1
     assert _digests(tmp_path) == whole
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "null", "{}", '{"splits": {}}', '{"splits": {"train": null}}', '{"name": "x"}', "�"]
+)
+def test_what_is_no_record_or_no_mark_stops_nothing(
+    scans: PackedScans, rows: pd.DataFrame, tmp_path: Path, content: str
+) -> None:
+    _dataset(tmp_path).save(_plan(scans, rows, Here()))
+    whole = _digests(tmp_path)
+    [path, *_] = sorted((tmp_path / "prepared_parts").glob("part-*"))
+    for harmed in (path, path.with_name("another.json"), path.with_name("_SUCCESS")):
+        harmed.write_text(content)
+    assert not _dataset(tmp_path).exists()
+    launcher = Here()
+    _dataset(tmp_path).save(_plan(scans, rows, launcher))
+    assert launcher.done == 1
+    assert _digests(tmp_path) == whole
+    assert _dataset(tmp_path).exists()
+
+
+def test_sets_of_one_preparation_know_each_other(
+    scans: PackedScans, rows: pd.DataFrame, tmp_path: Path
+) -> None:
+    def preparations(rows: pd.DataFrame) -> list[str]:
+        _dataset(tmp_path).save(_plan(scans, rows, Here()))
+        prepared = _dataset(tmp_path).load()
+        return [prepared.summary(split)["preparation"] for split in ("train", "validation", "test")]
+
+    first, again, others = preparations(rows), preparations(rows), preparations(rows.iloc[1:])
+    assert first == again
+    assert len(set(first)) == 1
+    assert len(set(others)) == 1
+    assert set(first) != set(others)
 
 
 def test_a_set_is_not_published_without_its_parts(

@@ -71,6 +71,23 @@ def test_a_wide_column_is_fetched_while_the_table_is_saved(tmp_path: Path) -> No
     assert pq.ParquetFile(tmp_path / "t.parquet").num_row_groups > 1
 
 
+def test_a_wide_table_is_cut_by_bytes_where_rows_are_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("brain_mri.datasets.tables._BYTES_AT_ONCE", 100)
+    sizes = np.array([10, 95, 300, 0, 60, 40, 1])
+    fetched: list[list[int]] = []
+
+    def fetch(part: pd.DataFrame) -> list[bytes]:
+        fetched.append(part["number"].tolist())
+        return [bytes(int(sizes[number])) for number in part["number"]]
+
+    dataset = TableDataset(filepath=str(tmp_path / "t.parquet"))
+    dataset.save(WideTable(pd.DataFrame({"number": range(7)}), "content", fetch, sizes))
+    assert fetched == [[0], [1], [2], [3, 4, 5], [6]]
+    assert [len(content) for content in dataset.load()["content"]] == sizes.tolist()
+
+
 def test_a_wide_table_without_rows_keeps_its_columns(tmp_path: Path) -> None:
     dataset = TableDataset(filepath=str(tmp_path / "t.parquet"))
     dataset.save(WideTable(pd.DataFrame({"path": pd.Series([], dtype=str)}), "content", lambda rows: []))

@@ -143,9 +143,9 @@ def test_contrast_that_scaling_averages_away_is_still_contrast() -> None:
     assert prepared.shape == (8, 8)
 
 
-def test_a_crop_sees_all_pixels() -> None:
+@pytest.mark.parametrize("options", [PrepareOptions(32, crop_to_head=True), PrepareOptions(32, clahe=True)])
+def test_cropping_and_evening_out_contrast_see_all_pixels(options: PrepareOptions) -> None:
     content = encode(cv2.resize(head(), (800, 640)), "JPEG", quality=95)
-    options = PrepareOptions(32, crop_to_head=True)
     np.testing.assert_array_equal(
         prepare_scan(content, options), prepare_pixels(decode_grey(content).pixels, options)
     )

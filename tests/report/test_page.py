@@ -222,3 +222,15 @@ def test_numbers_are_written_for_people() -> None:
         "12.35",
     ]
     assert [duration(seconds) for seconds in (42.4, 754)] == ["42 s", "13 min"]
+
+
+def test_a_set_that_grew_from_several_sources_names_them_all(parts: dict[str, Any]) -> None:
+    assert "added one after another" not in Reader(build_page(**parts)).text
+    source = parts["split_metadata"]["source"]
+    grown = {**source, "added_to": ["/scans/one & two", source["url"]]}
+    metadata = {**parts["split_metadata"], "source": grown}
+    text = re.sub(r"\s+", " ", Reader(build_page(**{**parts, "split_metadata": metadata})).text)
+    assert f"/scans/one & two, then {source['url']}" in text
+    assert (
+        f"in their order: /scans/one & two, {source['url']}; on the first with ingestion.append=false" in text
+    )

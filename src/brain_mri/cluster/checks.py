@@ -15,7 +15,13 @@ from brain_mri.cluster.health import HdfsHealth, WorkersHealth, hdfs_health, wor
 from brain_mri.cluster.pages import CLUSTER_REMEDY, UnreachableError
 from brain_mri.cluster.steps import WAIT_SECONDS, Step, run_steps, within
 from brain_mri.spark.session import check_master, get_session
-from brain_mri.storage.hadoop import DEFAULT_FILESYSTEM, FOLDER_VARIABLE, check_storage_root, read_properties
+from brain_mri.storage.hadoop import (
+    DEFAULT_FILESYSTEM,
+    FOLDER_VARIABLE,
+    check_storage_root,
+    default_filesystem,
+    read_properties,
+)
 from brain_mri.storage.reach import check_reachable
 
 if TYPE_CHECKING:
@@ -230,6 +236,15 @@ class _Examination:
         refusals = sorted({f"{answer.host}: {answer.refusal}" for answer in self._answers if answer.refusal})
         if refusals:
             raise RuntimeError("\n".join(refusals))
+        ours = default_filesystem() or ""
+        others = sorted(
+            {f"{one.host}: {one.filesystem or 'none'}" for one in self._answers if one.filesystem != ours}
+        )
+        if self._environment.storage.startswith("hdfs:///") and others:
+            raise RuntimeError(
+                f"the default filesystem is {ours} here, and by their own HADOOP_CONF_DIR on "
+                + ", ".join(others)
+            )
         return f"write, read and delete below {self._environment.storage}"
 
     def _compare_versions(self) -> str:

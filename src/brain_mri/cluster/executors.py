@@ -34,12 +34,14 @@ class Answer:
         versions: of Python and of `PACKAGES`; "missing" with the reason where one cannot be imported. Of this
             package also a fingerprint of its source.
         refusal: why it cannot write, read and delete below the storage root; empty where it can.
+        filesystem: the default filesystem that its Hadoop configuration names; empty where there is none.
     """
 
     host: str
     executor: str
     versions: dict[str, str]
     refusal: str
+    filesystem: str = ""
 
 
 def ask_executors(context: SparkContext, storage: str, expected: int) -> list[Answer]:
@@ -79,11 +81,11 @@ def answer_here() -> Answer:
     return Answer(*_make_survey("")(0))
 
 
-def _make_survey(storage: str) -> Callable[[int], tuple[str, str, dict[str, str], str]]:
+def _make_survey(storage: str) -> Callable[[int], tuple[str, str, dict[str, str], str, str]]:
     packages = dict(PACKAGES)
 
     # Spark sends a nested function by value: it runs where this package is not installed, and can say so.
-    def survey(_: int) -> tuple[str, str, dict[str, str], str]:
+    def survey(_: int) -> tuple[str, str, dict[str, str], str, str]:
         import hashlib
         import importlib
         import importlib.metadata
@@ -104,13 +106,14 @@ def _make_survey(storage: str) -> Callable[[int], tuple[str, str, dict[str, str]
                     versions[name] += f" ({source.hexdigest()[:8]})"
             except Exception as error:
                 versions[name] = f"missing: {error}"
-        refusal = ""
+        refusal = filesystem = ""
         if storage:
             try:
+                filesystem = importlib.import_module("brain_mri.storage.hadoop").default_filesystem() or ""
                 importlib.import_module("brain_mri.storage.reach").check_reachable(storage)
             except Exception as error:
                 refusal = str(error) or type(error).__name__
             time.sleep(0.2)  # long enough for the other tasks to go to other executors
-        return socket.gethostname(), str(Path.cwd()), versions, refusal
+        return socket.gethostname(), str(Path.cwd()), versions, refusal, filesystem
 
     return survey

@@ -82,7 +82,7 @@ def cluster_status(properties: Mapping[str, str], master: str, page: str | None 
     """Ask HDFS and the workers of an environment how they are.
 
     Args:
-        properties: The Hadoop configuration, as `spark.hadoop.read_properties` returns it.
+        properties: The Hadoop configuration, as `storage.hadoop.read_properties` returns it.
         master: Spark's master, for example "spark://127.0.0.1:7077" or "yarn".
         page: `host:port` of the Spark master's web page; default its host with port 8080.
 

@@ -188,7 +188,7 @@ def _refuse_foreign(folder: Path) -> None:
         ForeignFolderError: It is something else.
     """
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if names - {"lock"} and not names & {MARK, STATE_FILE}:
+    if names - {"lock"} and MARK not in names:
         raise ForeignFolderError(
             f"{folder} holds {', '.join(sorted(names)[:3])}{' …' if len(names) > 3 else ''}, and no cluster "
             "that `kedro cluster up` started. Name a new or an empty folder in BRAIN_MRI_CLUSTER. (If it is "

@@ -134,11 +134,12 @@ def _decide(rows: pd.DataFrame, rule: SplitRule, thumbnails: Thumbnails) -> pd.D
     scans = rows[usable]
     groups = duplicate_groups(scans, thumbnails, scans["duplicate_group"])
     groups = without_bridges(scans, groups, thumbnails)
+    refused = _refused(scans)
     scans = scans.assign(group=groups, duplicate_group=group_names(groups, scans["scan_id"]))
 
     new = scans["is_new"]
     bridge = new & scans["group"].lt(0)
-    conflict = new & ~bridge & _contradicts(scans)
+    conflict = new & ~bridge & _contradicts(scans, refused)
     kept = new & ~bridge & ~conflict
     copy = kept & (scans["is_known"].eq(True) | scans["scan_id"].where(kept, scans["path"]).duplicated())
     for which, status, reason in (
@@ -168,7 +169,16 @@ def _decide(rows: pd.DataFrame, rule: SplitRule, thumbnails: Thumbnails) -> pd.D
     return rows
 
 
-def _contradicts(scans: pd.DataFrame) -> pd.Series:
+def _refused(scans: pd.DataFrame) -> pd.Series:
+    """Whether an earlier row belongs to a group that was quarantined as a whole, for two labels.
+
+    A scan that was quarantined because it contradicted the accepted scans of its group says nothing of those.
+    """
+    group = scans["duplicate_group"]
+    return scans["reason"].eq(CONFLICT) & ~group.isin(group[scans["status"].eq("accepted") & group.notna()])
+
+
+def _contradicts(scans: pd.DataFrame, refused: pd.Series) -> pd.Series:
     """Whether the label of a new row, or its group, contradicts what the group holds.
 
     Where the group has accepted earlier scans, their label is right; else that of the new, if they agree.
@@ -177,10 +187,9 @@ def _contradicts(scans: pd.DataFrame) -> pd.Series:
     accepted = ~new & scans["status"].eq("accepted")
     earlier = label[accepted].groupby(group[accepted]).agg(["first", "nunique"])
     labels = label[new].groupby(group[new]).nunique()
-    refused = group[~new & scans["reason"].eq(CONFLICT)]
     joins = group.isin(earlier.index)
     differs = group.map(earlier["first"]).ne(label) | group.map(earlier["nunique"]).gt(1)
-    return group.isin(refused) | (joins & differs) | (~joins & group.map(labels).gt(1))
+    return group.isin(group[~new & refused]) | (joins & differs) | (~joins & group.map(labels).gt(1))
 
 
 def _filled(scans: pd.DataFrame) -> dict[str, list[int]]:

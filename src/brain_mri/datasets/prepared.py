@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
@@ -69,9 +70,19 @@ class PreparedParts:
     classes: tuple[str, ...]
 
     def summary(self, split: str) -> dict[str, Any]:
-        """What the completion mark of a split's set says: size, classes, and its parts."""
+        """What the completion mark of a split's set says: size, classes, its parts, and what it belongs to.
+
+        `preparation` is the same for the sets of all splits and no others: sets that were published by
+        different runs may share scans.
+        """
         parts = [record["splits"][split] for record in self.records if split in record["splits"]]
-        return {"image_size": self.image_size, "classes": list(self.classes), "parts": parts}
+        names = sorted(record["name"] for record in self.records)
+        return {
+            "image_size": self.image_size,
+            "classes": list(self.classes),
+            "preparation": hashlib.sha256("\n".join(names).encode()).hexdigest(),
+            "parts": parts,
+        }
 
 
 def plan_pieces(scans: PackedScans, rows: pd.DataFrame, splits: Sequence[str]) -> Iterator[ScanPiece]:
@@ -130,13 +141,17 @@ class PreparedPartsDataset(LocatedDataset[Preparation, PreparedParts]):
 
     def load(self) -> PreparedParts:
         """Read the records."""
-        filesystem, path = self._open()
         try:
-            mark = json.loads(read_file(filesystem, f"{path}/{COMPLETE}"))
+            return self._read()
         except FileNotFoundError as error:
             raise DatasetError(
-                f"{path} holds no complete preparation. Run `kedro run --pipelines=preprocessing` first."
+                f"{self._filepath} holds no complete preparation. Run `kedro run --pipelines=preprocessing` "
+                "first."
             ) from error
+
+    def _read(self) -> PreparedParts:
+        filesystem, path = self._open()
+        mark = json.loads(read_file(filesystem, f"{path}/{COMPLETE}"))
         return PreparedParts(tuple(mark["records"]), mark["image_size"], tuple(mark["classes"]))
 
     def save(self, data: Preparation) -> None:
@@ -186,10 +201,9 @@ class PreparedPartsDataset(LocatedDataset[Preparation, PreparedParts]):
                 continue
             try:
                 record = json.loads(read_file(filesystem, f"{path}/{name}"))
-                parts = [(stored[split].get(part["name"]), part) for split, part in record["splits"].items()]
-                if all(size == part["stored_bytes"] for size, part in parts):
+                if record["name"] == name.removesuffix(".json") and _is_stored(record, stored):
                     yield record
-            except (ValueError, KeyError):  # not one of ours, or damaged: its piece is prepared again
+            except (ValueError, LookupError, TypeError, AttributeError):  # damaged, or not one of ours
                 logger.warning("The record %s/%s cannot be used; its scans are prepared again.", path, name)
 
     def _remove_unnamed(self, names: set[str]) -> None:
@@ -203,14 +217,26 @@ class PreparedPartsDataset(LocatedDataset[Preparation, PreparedParts]):
         filesystem, path = self._open()
         if not filesystem.exists(f"{path}/{COMPLETE}"):
             return False
-        wanted: dict[str, set[str]] = {}
-        for record in self.load().records:
-            for split, part in record["splits"].items():
-                wanted.setdefault(split, set()).add(part["name"])
-        return all(
-            names <= set(_sizes(self._parts.replace("{split}", split), self._options))
-            for split, names in wanted.items()
-        )
+        try:
+            records = self._read().records
+            splits = {split for record in records for split in record["splits"]}
+            stored = {split: _sizes(self._parts.replace("{split}", split), self._options) for split in splits}
+            return all(_is_stored(record, stored) for record in records)
+        except (ValueError, LookupError, TypeError, AttributeError):  # a damaged mark
+            return False
+
+
+def _is_stored(record: Record, stored: Mapping[str, Mapping[str, int]]) -> bool:
+    """Whether every part of a piece is there with the size that it was written with.
+
+    Args:
+        record: Of the piece.
+        stored: Bytes of every file by its name, for each split.
+    """
+    parts = record["splits"].items()
+    return bool(parts) and all(
+        stored[split].get(part["name"]) == part["stored_bytes"] for split, part in parts
+    )
 
 
 def _sizes(url: str, options: Mapping[str, Any]) -> dict[str, int]:

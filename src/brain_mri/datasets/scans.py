@@ -172,14 +172,18 @@ class PackedScansDataset(LocatedDataset[Packing, PackedScans]):
         is the blocks that its mark names, and the mark changes at once, when all blocks are there.
 
         Where the packing adds to earlier scans, the blocks that hold any of these stay in the set.
+
+        Raises:
+            DatasetError: Earlier scans that the packing adds to are not here any more; nothing is written.
         """
         filesystem, path = self._open()
         started = time.perf_counter()
         url = filesystem.unstrip_protocol(path)
+        earlier = self._blocks_of(data.earlier)
         task = partial(pack_block, url=url, limits=data.limits, options=self._options)
         added = list(data.progress(data.launcher.map(task, data.blocks)))
         names = {record["name"] for record in added}
-        kept = [record for record in self._blocks_of(data.earlier) if record["name"] not in names]
+        kept = [record for record in earlier if record["name"] not in names]
         records = sorted(kept + added, key=lambda record: str(record["name"]))
         drop_copies_between_blocks(filesystem, path, records)
         names = {record["name"] for record in records} - {record["name"] for record in kept}
@@ -190,10 +194,23 @@ class PackedScansDataset(LocatedDataset[Packing, PackedScans]):
 
     def _blocks_of(self, scan_ids: frozenset[str] | None) -> list[dict[str, Any]]:
         """Records of the stored blocks that hold one of some scans, or refused files with these ids."""
-        if not scan_ids or not self._exists():
+        if not scan_ids:
             return []
-        scans = self._handle()
-        return [record for record in scans.stats() if not scan_ids.isdisjoint(scans.packed_ids(record))]
+        found, missing = [], set(scan_ids)
+        if self._exists():
+            scans = self._handle()
+            for record in scans.stats():
+                ids = scans.packed_ids(record)
+                missing -= ids
+                if not scan_ids.isdisjoint(ids):
+                    found.append(record)
+        if missing:
+            raise DatasetError(
+                f"{self._filepath} lacks {len(missing)} of the {len(scan_ids)} files that the manifest "
+                "names, so nothing can be added to them: a run on another source was broken off, or files "
+                "were removed. Run ingestion without ingestion.append on a source that holds all files."
+            )
+        return found
 
     def preview(self) -> ImagePreview:
         """Thumbnails of some scans, for Kedro-Viz: read by pyarrow, drawn by Pillow."""

@@ -78,6 +78,11 @@ class ShardSet:
             ) from error
 
     @property
+    def preparation(self) -> str:
+        """The same for the sets of all splits that were prepared together."""
+        return str(self.summary.get("preparation", ""))
+
+    @property
     def rows(self) -> int:
         """Number of scans."""
         return sum(record["rows"] for record in self.summary["parts"])

@@ -8,17 +8,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from kedro.io import DatasetError
 from kedro_datasets._typing import TablePreview
+from numpy.typing import NDArray
 
 from brain_mri.datasets.located import LocatedDataset
 from brain_mri.storage.parquet import write_parquet
 from brain_mri.storage.retry import retried
 
 _ROWS_AT_ONCE = 2048
+_BYTES_AT_ONCE = 64 * 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,20 +32,34 @@ class WideTable:
         rows: The other columns.
         column: Name of the column of bytes; it becomes the last one.
         fetch: The bytes of some of the rows, in their order.
+        sizes: How many bytes each row will have, where they may be large: so many are held at once.
     """
 
     rows: pd.DataFrame
     column: str
     fetch: Callable[[pd.DataFrame], Sequence[bytes | None]]
+    sizes: NDArray[np.int64] | None = None
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The whole table, some rows at a time."""
         schema = self.schema
-        for start in range(0, len(self.rows), _ROWS_AT_ONCE):
-            part = self.rows.iloc[start : start + _ROWS_AT_ONCE]
+        for start, stop in self._cuts():
+            part = self.rows.iloc[start:stop]
             light = pa.RecordBatch.from_pandas(part, schema.remove(len(schema) - 1), preserve_index=False)
             contents = pa.array(self.fetch(part), pa.binary())
             yield pa.RecordBatch.from_arrays([*light.columns, contents], schema=schema)
+
+    def _cuts(self) -> Iterator[tuple[int, int]]:
+        """Where the table is cut: at `_ROWS_AT_ONCE` or `_BYTES_AT_ONCE`, whichever comes first."""
+        sizes = np.zeros(len(self.rows), np.int64) if self.sizes is None else self.sizes
+        start, held = 0, 0
+        for row, size in enumerate(sizes.tolist()):
+            if row > start and (row - start == _ROWS_AT_ONCE or held + size > _BYTES_AT_ONCE):
+                yield start, row
+                start, held = row, 0
+            held += size
+        if start < len(self.rows):
+            yield start, len(self.rows)
 
     @property
     def schema(self) -> pa.Schema:

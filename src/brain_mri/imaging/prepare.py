@@ -47,8 +47,9 @@ def prepare_scan(
 ) -> GreyPixels:
     """Decode a file and prepare its pixels: `decode_grey`, then `prepare_pixels`.
 
-    A JPEG with sides of at least four times `image_size` is decoded at a smaller size (see `decode_grey`).
-    The result then differs from that of full decoding by at most one grey level in the mean over a picture.
+    A JPEG with sides of at least four times `image_size` is decoded at a smaller size (see `decode_grey`),
+    unless it is cropped or its contrast evened out. The result then differs from that of full decoding by at
+    most one grey level in the mean over a scan.
 
     Args:
         content: the whole file.
@@ -65,8 +66,9 @@ def prepare_scan(
         >>> prepare_scan(Path("scan.jpg").read_bytes(), PrepareOptions(image_size=160)).shape
         (160, 160)
     """
-    # Twice the result's size, so that averaging still has something to average; a crop may need all pixels.
-    at_least = 0 if options.crop_to_head else 2 * options.image_size
+    # Twice the result's size, so that averaging still has something to average. A crop may need all pixels,
+    # and evening out contrast would enlarge the difference.
+    at_least = 0 if options.crop_to_head or options.clahe else 2 * options.image_size
     return prepare_pixels(decode_grey(content, limits, at_least).pixels, options)
 
 

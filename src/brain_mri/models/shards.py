@@ -23,8 +23,11 @@ class Shards(Protocol):
         label_counts: Images per label (index in the class order).
         image_size: Height and width of every image in pixels.
         classes: Class keys in the order of the labels.
+        preparation: The same for sets of which no two share a scan, as those of all splits of one run do not.
     """
 
+    @property
+    def preparation(self) -> str: ...  # noqa: D102
     @property
     def rows(self) -> int: ...  # noqa: D102
     @property

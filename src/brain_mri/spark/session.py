@@ -44,7 +44,7 @@ def configure(settings: dict[str, Any], filesystem: str | None = None) -> None:
         settings: Spark properties by name, for example `{"spark.master": "local[*]"}`.
         filesystem: URL of the filesystem on which the environment keeps its data, for example
             "hdfs://127.0.0.1:8020", if `hdfs:///` has to mean that one in Spark too; see
-            `hadoop.default_filesystem`.
+            `storage.hadoop.default_filesystem`.
     """
     _settings.clear()
     _settings.update({name: _text(value) for name, value in settings.items()})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from kedro.io import DatasetError
 
 from brain_mri.cohort.layout import SourceLayoutError
 from brain_mri.cohort.manifest import COLUMNS, EmptyClassError, TooManyRefusedError, check_manifest
@@ -359,6 +361,57 @@ def test_another_source_starts_afresh_and_says_so(
     manifest = ingest(source=str(other))["manifest"]
     assert f"Starting afresh: the scans here came from {folder}" in caplog.text
     assert len(manifest) == 24
+
+
+def test_afresh_is_said_too_where_the_source_was_one_of_several(
+    folder: Path, tmp_path: Path, ingest: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    ingest(source=str(folder))
+    for number in range(12):
+        _write(tmp_path / "other" / "glioma" / f"{number}.png", _picture(200 + number))
+        _write(tmp_path / "other" / "notumor" / f"{number}.png", _picture(300 + number))
+    ingest(source=str(tmp_path / "other"), append=True)
+    assert "Starting afresh" not in caplog.text
+    ingest(source=str(tmp_path / "other"))
+    assert f"Starting afresh: the scans here came from {folder} and {tmp_path / 'other'}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "classes", [["glioma", "pituitary"], ["notumor", "glioma"], ["pituitary", "meningioma"]]
+)
+def test_nothing_is_added_under_other_classes(
+    folder: Path, ingest: Callable[..., Any], classes: list[str]
+) -> None:
+    ingest(source=str(folder))
+    with pytest.raises(nodes.MixedSourcesError, match="have the classes glioma, notumor"):
+        ingest(source=str(folder), append=True, classes=classes)
+
+
+@pytest.mark.parametrize("lost", ["mark", "blocks", "everything"])
+def test_nothing_is_added_to_scans_that_are_gone(
+    folder: Path, tmp_path: Path, ingest: Callable[..., Any], lost: str
+) -> None:
+    ingest(source=str(folder))
+    stored = tmp_path / "scans.parquet"
+    if lost == "everything":
+        shutil.rmtree(stored)
+    elif lost == "mark":
+        (stored / "_SUCCESS").unlink()
+    else:  # as a run on another source leaves it that is broken off before it saves its manifest
+        for number in range(12):
+            _write(tmp_path / "other" / "glioma" / f"{number}.png", _picture(200 + number))
+            _write(tmp_path / "other" / "notumor" / f"{number}.png", _picture(300 + number))
+        parameters = _parameters(source=str(tmp_path / "other"))
+        files, description = nodes.list_scans(RawFolder(str(tmp_path / "01_raw")), {}, parameters)
+        PackedScansDataset(filepath=str(stored)).save(
+            nodes.pack_scans(files, description, pd.DataFrame(), parameters)
+        )
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.parquet") if path.is_file()}
+    _write(folder / "Glioma_Tumor" / "new.png", _picture(999))
+    with pytest.raises(DatasetError, match=r"lacks 24 of the 24 files .* without ingestion\.append"):
+        ingest(source=str(folder), append=True)
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*.parquet") if path.is_file()}
 
 
 def test_nothing_to_add_to_makes_a_first_set(

@@ -189,7 +189,9 @@ def version(tmp_path: Path) -> FolderVersion:
 
 
 @pytest.mark.tensorflow
-def test_the_test_split_is_predicted_by_the_saved_version(version: FolderVersion) -> None:
+def test_the_test_split_is_predicted_by_the_saved_version(
+    version: FolderVersion, caplog: pytest.LogCaptureFixture
+) -> None:
     pixels = np.zeros((10, 32, 32), np.uint8)
     labels = np.arange(10, dtype=np.int64) % 4
     for image, label in zip(pixels, labels, strict=True):
@@ -203,6 +205,9 @@ def test_the_test_split_is_predicted_by_the_saved_version(version: FolderVersion
     assert table["probability_glioma"][table["label"] == 0].to_numpy() == pytest.approx(
         np.exp(4) / (np.exp(4) + 3), rel=1e-4
     )
+    assert "another preparation" not in caplog.text
+    nodes.predict_test(version, ArrayShards(pixels, labels, CLASSES, "another"), PARAMETERS)
+    assert "another preparation" in caplog.text
     other = ArrayShards(pixels, labels, CLASSES[::-1])
     with pytest.raises(nodes.OtherClassesError, match="kedro run --pipelines=training,reporting"):
         nodes.predict_test(version, other, PARAMETERS)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,12 @@ from pydantic import ValidationError
 from brain_mri.datasets import CheckpointStore
 from brain_mri.models.version import TrainedClassifier
 from brain_mri.pipelines.training import create_pipeline
-from brain_mri.pipelines.training.nodes import choose_recipe, publish_classifier, train_network
+from brain_mri.pipelines.training.nodes import (
+    OtherPreparationError,
+    choose_recipe,
+    publish_classifier,
+    train_network,
+)
 from brain_mri.pipelines.training.parameters import TrainingParameters
 from tests.array_shards import ArrayShards
 
@@ -76,6 +82,14 @@ def test_the_pipeline_never_reads_the_test_split_and_its_outputs_are_in_the_cata
     }
     catalog = yaml.safe_load((CONFIGURATION / "catalog_training.yml").read_text())
     assert pipeline.all_outputs() | {"checkpoints"} == set(catalog)
+
+
+def test_sets_that_were_not_prepared_together_are_refused(tmp_path: Path) -> None:
+    train = replace(squares(8, seed=1), preparation="one")
+    validation = replace(squares(8, seed=2), preparation="another")
+    checkpoints = CheckpointStore(str(tmp_path / "checkpoints"))
+    with pytest.raises(OtherPreparationError, match="kedro run --pipelines=preprocessing"):
+        train_network(train, validation, checkpoints, SPLIT_METADATA, TrainingParameters())
 
 
 @pytest.mark.tensorflow

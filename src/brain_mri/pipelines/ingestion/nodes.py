@@ -58,7 +58,7 @@ def list_scans(
         MixedSourcesError: The source would be added to scans that it must not be mixed with.
     """
     source = raw.choose(parameters.source)
-    added_to = _earlier_sources(source, earlier, append=parameters.append)
+    added_to = _earlier_sources(source, earlier, parameters)
     if source.drawn:
         raw.draw_phantoms(parameters.phantom.images, parameters.phantom.seed)
     classes, fewest = parameters.class_set(), 1 if added_to else 2
@@ -95,16 +95,18 @@ def list_scans(
     return files, description
 
 
-def _earlier_sources(source: Source, earlier: Mapping[str, Any], *, append: bool) -> list[str]:
+def _earlier_sources(
+    source: Source, earlier: Mapping[str, Any], parameters: IngestionParameters
+) -> list[str]:
     """Say what becomes of the scans of an earlier run; URLs of their sources where they stay."""
     if not earlier:
-        if append:
+        if parameters.append:
             logger.info("There are no earlier scans to add to: a first set is made.")
         return []
     before = earlier["source"]
     urls = [*before.get("added_to", []), before["url"]]
-    if not append:
-        if before["url"] != source.url:
+    if not parameters.append:
+        if urls != [source.url]:
             logger.info(
                 "Starting afresh: the scans here came from %s. ingestion.append=true would add to them.",
                 " and ".join(urls),
@@ -121,6 +123,13 @@ def _earlier_sources(source: Source, earlier: Mapping[str, Any], *, append: bool
         raise MixedSourcesError(
             f"The scans of {before['url']} keep that source's official test half, which others cannot join. "
             "Run without ingestion.append on a source that holds all files."
+        )
+    names = parameters.class_set().names
+    if [name for name in names if name in earlier["classes"]] != earlier["classes"]:
+        raise MixedSourcesError(
+            f"The earlier scans have the classes {', '.join(earlier['classes'])}, but ingestion.classes now "
+            f"means {', '.join(names)}: labels would no longer fit together. Set ingestion.classes as it "
+            "was; further classes may follow."
         )
     logger.info("Adding %s to the scans of %s.", source.url, " and ".join(urls))
     return list(dict.fromkeys(urls))
@@ -267,13 +276,14 @@ def collect_quarantine(manifest: pd.DataFrame, scans: PackedScans) -> WideTable:
 
     The bytes are missing where the file could not be read.
     """
-    refused = manifest.loc[manifest["status"] == "quarantined", ["path", "scan_id", "label", "reason"]]
+    quarantined = manifest[manifest["status"] == "quarantined"]
+    refused = quarantined[["path", "scan_id", "label", "reason"]].reset_index(drop=True)
 
     def contents_of(rows: pd.DataFrame) -> list[bytes | None]:
         found = scans.contents(rows["scan_id"])
         return [found.get(scan_id) for scan_id in rows["scan_id"]]
 
-    return WideTable(refused.reset_index(drop=True), "content", contents_of)
+    return WideTable(refused, "content", contents_of, quarantined["bytes"].to_numpy())
 
 
 def explore(manifest: pd.DataFrame, metadata: Mapping[str, Any]) -> tuple[dict[str, object], Figure, Figure]:

@@ -66,6 +66,11 @@ def predict_test(
             f"The classifier knows the classes {', '.join(classes)}; the test split has "
             f"{', '.join(model_inputs_test.classes)}. Run `kedro run --pipelines=training,reporting`."
         )
+    if trained.metadata.get("data", {}).get("preparation", "") != model_inputs_test.preparation:
+        log.warning(
+            "The classifier was trained on model inputs of another preparation than these test scans. Where "
+            "the splits were drawn anew since, it may have seen some of them: run training again."
+        )
     start = time.perf_counter()
     answers = predict_shards(trained.network, model_inputs_test, parameters.batch_size)
     rate = len(answers.labels) / (time.perf_counter() - start)

@@ -39,6 +39,10 @@ IMAGES_COMPARED = 16
 NOTICE = "Research software: not a medical device, and its answers are not a diagnosis."
 
 
+class OtherPreparationError(ValueError):
+    """Sets of model inputs do not belong together."""
+
+
 def choose_recipe(
     parameters: TrainingParameters, source_kind: str, image_size: int, classes: tuple[str, ...]
 ) -> Recipe:
@@ -96,9 +100,15 @@ def train_network(
         ``seconds`` of :class:`brain_mri.models.loop.TrainingHistory`.
 
     Raises:
+        OtherPreparationError: The sets were not prepared together.
         WeightsError: The weights cannot be had or do not fit.
         TrainingDiverged: The loss became NaN or infinite.
     """
+    if train.preparation != validation.preparation:
+        raise OtherPreparationError(
+            "The training and the validation set were published by different runs of preprocessing, so they "
+            "may share scans: one was broken off in between. Run `kedro run --pipelines=preprocessing` again."
+        )
     kind = split_metadata["source"]["kind"]
     recipe = choose_recipe(parameters, kind, train.image_size, tuple(train.classes))
     network, history = train_classifier(recipe, train, validation, checkpoints)
@@ -142,6 +152,7 @@ def publish_classifier(
         graph=graph,
         split_metadata=split_metadata,
     )
+    metadata["data"]["preparation"] = validation.preparation
     metadata["training_parameters"] = parameters.model_dump(mode="json")
     classifier = TrainedClassifier(network, graph.content, calibration, recipe, history, metadata)
     log.info(
