@@ -59,7 +59,8 @@ def test_daemons_and_what_they_started_are_ended_and_nobody_else(start: Start, t
     reader = start(SLEEP, ours, "datanode-1", marked=False)  # say, a `grep` for the daemon
     wait_for(lambda: len(daemons.processes_of(ours)) == 3, "the worker's child")
     executor = worker.children()[0]
-    worker.kill()  # its executor is an orphan now
+    worker.kill()
+    worker.wait()  # its executor is an orphan now
     assert daemons.running_daemons(ours).keys() == {"namenode"}
     assert daemons.stop_all(ours) == ["namenode"]
     assert not daemons.is_alive(executor)
