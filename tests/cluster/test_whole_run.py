@@ -174,7 +174,9 @@ def test_a_source_on_hdfs_is_read_by_executors_with_the_same_results(
 
 @pytest.mark.slow
 def test_the_history_of_the_run_is_shown(finished: str, project: Project) -> None:
-    (application,) = {event["App ID"] for event in events(finished) if "App ID" in event}
+    # The cluster is shared: `kedro cluster check` of other tests is an application too.
+    applications = {event["App ID"] for event in events(finished) if "App ID" in event}
+    assert applications
     history = project.start("cluster", "history", "--no-open")
     wait_until(lambda: "Spark's history: http" in history.output, history, "it answers", timeout=120)
     address = re.search(r"http://\S+", history.output)
@@ -182,10 +184,11 @@ def test_the_history_of_the_run_is_shown(finished: str, project: Project) -> Non
 
     def is_shown() -> bool:
         with suppress(OSError):  # a busy machine lets a page wait
-            return application in fetch_text(f"{address[0]}/api/v1/applications")
+            shown = fetch_text(f"{address[0]}/api/v1/applications")
+            return all(application in shown for application in applications)
         return False
 
-    wait_until(is_shown, history, "the application")
+    wait_until(is_shown, history, "the applications")
     history.terminate()
     assert history.wait(120) == 128 + signal.SIGTERM, history.output
 
