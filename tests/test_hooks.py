@@ -172,8 +172,7 @@ def test_what_was_made_of_other_scans_does_not_pass_for_fresh(
 
     ingest(1)
     ingest(2, append=True)
-    for name in ("classifier", "source_files"):
-        provenance.record(name, "of 1 and 2")
+    provenance.record("classifier", "of 1 and 2")
     ingest(2, append=True)
     assert provenance.recorded("classifier") == "of 1 and 2", "nothing has changed"
     ingest(3)

@@ -26,6 +26,9 @@ from brain_mri.storage.files import COMPLETE, open_filesystem, read_file, remove
 
 logger = logging.getLogger(__name__)
 
+_NOT_OURS = (ValueError, LookupError, TypeError, AttributeError)
+"""What reading a record or a mark raises that is damaged, or that something else wrote."""
+
 PIECE_BYTES = 32 * 2**20
 """Bytes of packed scans that a task prepares, at most: a second's work, several hundred of its own."""
 
@@ -203,7 +206,7 @@ class PreparedPartsDataset(LocatedDataset[Preparation, PreparedParts]):
                 record = json.loads(read_file(filesystem, f"{path}/{name}"))
                 if record["name"] == name.removesuffix(".json") and _is_stored(record, stored):
                     yield record
-            except (ValueError, LookupError, TypeError, AttributeError):  # damaged, or not one of ours
+            except _NOT_OURS:
                 logger.warning("The record %s/%s cannot be used; its scans are prepared again.", path, name)
 
     def _remove_unnamed(self, names: set[str]) -> None:
@@ -222,7 +225,7 @@ class PreparedPartsDataset(LocatedDataset[Preparation, PreparedParts]):
             splits = {split for record in records for split in record["splits"]}
             stored = {split: _sizes(self._parts.replace("{split}", split), self._options) for split in splits}
             return all(_is_stored(record, stored) for record in records)
-        except (ValueError, LookupError, TypeError, AttributeError):  # a damaged mark
+        except _NOT_OURS:
             return False
 
 

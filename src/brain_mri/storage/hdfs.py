@@ -222,7 +222,7 @@ class _Writer(FileWriter):
         try:
             with _sentences(self._url):
                 # Of anything but bytes hdfs-native takes one byte after the other, ten times as slowly.
-                return super().write(content if isinstance(content, bytes) else bytes(content))
+                return super().write(bytes(content))
         except BaseException:
             self._ended = True
             raise
