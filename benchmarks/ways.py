@@ -239,7 +239,7 @@ def feed(job: Job, batch_size: int, shuffle: bool) -> Iterator[Pass]:
     recipe = make_recipe(
         "baseline", backbone="compact", weights=None, image_size=SIZE, classes=shards.classes, seed=1
     )
-    step = make_train_step(
+    step, count = make_train_step(
         build_network(recipe), keras.optimizers.Adam(), recipe, [1.0] * len(shards.classes)
     )
 
@@ -253,7 +253,8 @@ def feed(job: Job, batch_size: int, shuffle: bool) -> Iterator[Pass]:
             if batch is None:
                 return {"images": images, "idle": waited / (time.perf_counter() - started)}
             pixels, labels, index = batch
-            loss, _ = step(pixels, labels, draw(index.numpy(), 1, 0, 1))
+            draws = draw(index.numpy(), 1, 0, 1, count)
+            loss, _ = step(pixels, labels, draws, float(len(labels)))
             float(loss)  # a step has ended when its loss is known
             images += len(labels)
 

@@ -58,12 +58,25 @@ class ArrayShards:
             scan_ids = np.array([str(number) for number in range(start, stop)])
             yield scan_ids, self.labels[start:stop], self.pixels[start:stop]
 
-    def tensorflow(self, batch_size: int, shuffle_seed: int | None = None) -> tf.data.Dataset:
-        """Everything once, as batches of (pixels, label, index)."""
+    def tensorflow(
+        self, batch_size: int, shuffle_seed: int | None = None, rank: int = 0, workers: int = 1
+    ) -> tf.data.Dataset:
+        """A worker's share of everything, as batches of (pixels, label, index)."""
         import tensorflow as tf
 
         order = np.arange(self.rows, dtype=np.int64)
         if shuffle_seed is not None:
             np.random.default_rng(shuffle_seed).shuffle(order)
-        examples = (self.pixels[order][..., None], self.labels[order].astype(np.int64), order)
-        return tf.data.Dataset.from_tensor_slices(examples).batch(batch_size).prefetch(2)
+        size = self.image_size
+
+        def generate() -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]]:
+            for start in range(0, self.rows, batch_size):
+                own = order[start : start + batch_size][rank::workers]
+                yield self.pixels[own][..., None], self.labels[own].astype(np.int64), own
+
+        signature = (
+            tf.TensorSpec((None, size, size, 1), tf.uint8),
+            tf.TensorSpec((None,), tf.int64),
+            tf.TensorSpec((None,), tf.int64),
+        )
+        return tf.data.Dataset.from_generator(generate, output_signature=signature)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -286,3 +289,39 @@ def test_a_killed_run_continues_to_the_same_result(
             .sort_by("scan_id")
             .equals(pq.read_table(finished / name).sort_by("scan_id"))
         )
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(
+    finished: Path, source: Path, tmp_path: Path, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SIGKILL in the second epoch; the same command again ends like the undisturbed run."""
+    for layer in ("02_intermediate", "05_model_input"):
+        shutil.copytree(finished / layer, tmp_path / layer)
+    parameters = f"--params=ingestion.source={source},preprocessing.image_size=64,training.epochs=2"
+    process = _command("run", "--pipelines=training", parameters, storage=tmp_path)
+    checkpoints = tmp_path / "06_models" / "checkpoints"
+    try:
+        deadline = time.monotonic() + 240
+        while not (checkpoints / "state-01-0001.npz").exists() and time.monotonic() < deadline:
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.002)
+        os.killpg(process.pid, signal.SIGKILL)
+    finally:
+        process.kill()
+        process.communicate()
+    assert [path.name for path in checkpoints.glob("state-*")] == ["state-01-0001.npz"], "within epoch 2"
+    with caplog.at_level(logging.INFO, logger="brain_mri"):
+        run(tmp_path, "training")
+    assert "Going on after epoch 1 of stage 'from scratch', from the last checkpoint." in caplog.messages
+    assert not checkpoints.exists(), "its version is published"
+    undisturbed, resumed = (_weights(root) for root in (finished, tmp_path))
+    for one, other in zip(undisturbed, resumed, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def _weights(storage: Path) -> list[Any]:
+    """Weights of the trained network of a storage root."""
+    import keras
+
+    model = keras.saving.load_model(storage / "06_models" / "trained_network.keras", compile=False)
+    return list(model.get_weights())

@@ -119,8 +119,10 @@ class ProjectHooks:
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any, node: Node) -> None:
-        """Record what made the output."""
+        """Record what made the output; with a published version, its training is over."""
         name = dataset_name.split("@", maxsplit=1)[0]
+        if name == "classifier" and self._catalog is not None and "checkpoints" in self._catalog:
+            self._catalog.load("checkpoints").clear()
         expected = self._expected.get(name)
         if self._provenance is not None and expected and expected != self._provenance.recorded(name):
             self._provenance.record(name, expected)

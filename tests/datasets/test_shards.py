@@ -72,11 +72,39 @@ def test_every_scan_comes_once_whatever_the_order(
     assert (list(numbers) == list(range(10))) == (seed is None)
 
 
+@pytest.mark.parametrize("workers", [2, 3, 5, 12])
+@pytest.mark.parametrize("batch_size", [1, 4, 7, 20])
+def test_workers_share_the_batches_of_one(folder: Path, workers: int, batch_size: int) -> None:
+    handle = ShardSet(str(folder))
+    whole = [set(scan_ids.tolist()) for scan_ids, _, _ in handle.batches(batch_size, 5)]
+    shares = [list(handle.batches(batch_size, 5, rank, workers)) for rank in range(workers)]
+    assert {len(share) for share in shares} == {len(whole)}
+    for number, batch in enumerate(whole):
+        parts = [share[number] for share in shares]
+        assert sorted(name for scan_ids, _, _ in parts for name in scan_ids) == sorted(batch)
+        sizes = [len(scan_ids) for scan_ids, _, _ in parts]
+        assert max(sizes) <= -(-batch_size // workers) + 1
+        assert all(pixels.shape[1:] == (SIZE, SIZE) for _, _, pixels in parts)
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_workers_share_the_stored_order_too(folder: Path, workers: int) -> None:
+    handle = ShardSet(str(folder))
+    shares = [batch for rank in range(workers) for batch in handle.batches(4, None, rank, workers)]
+    assert np.concatenate([pixels[:, 0, 0] for _, _, pixels in shares]).tolist() == list(range(10))
+
+
+def test_more_workers_than_strands_are_refused(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"13 workers cannot share .*: 12 at most"):
+        next(ShardSet(str(folder)).batches(4, 1, 0, 13))
+
+
 def test_a_seed_gives_one_order(folder: Path) -> None:
     def order(seed: int) -> list[str]:
         return [name for scan_ids, _, _ in ShardSet(str(folder)).batches(4, seed) for name in scan_ids]
 
     assert order(1) == order(1) != order(2)
+    assert len({tuple(sorted(order(seed)[:4])) for seed in range(20)}) > 10, "batches mix anew"
 
 
 def test_arrays_are_sorted_by_scan(folder: Path) -> None:

@@ -1,17 +1,17 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pytest
 
 from brain_mri.datasets import CheckpointStore
-from brain_mri.models.checkpoints import unpack_weights
 from brain_mri.models.loop import TrainingDiverged, train_classifier
 from brain_mri.models.network import build_network
 from brain_mri.models.recipe import Recipe
-from brain_mri.models.steps import evaluate, make_evaluation_step
+from brain_mri.models.steps import TrainingNetwork, evaluate, make_evaluation_step, make_train_step
 from tests.array_shards import ArrayShards
 
 pytestmark = pytest.mark.tensorflow
@@ -46,6 +46,7 @@ def test_a_seed_gives_the_same_weights_twice(
 ) -> None:
     weights = []
     for _ in range(2):
+        checkpoints.clear()
         model, _ = train_classifier(recipe, train, validation, checkpoints)
         weights.append(model.get_weights())
     for one, two in zip(*weights, strict=True):
@@ -66,7 +67,6 @@ def test_a_stage_that_makes_it_worse_is_undone_and_stopped(
     good = recipe.stages[0].model_copy(update={"epochs": 6})
     bad = good.model_copy(update={"name": "harmful", "epochs": 20, "learning_rate": 0.3})
     two = recipe.model_copy(update={"stages": (good, bad), "plateau_patience": 50})
-    checkpoints.save("3-earlier.weights.npz", b"of an earlier training")
     model, history = train_classifier(two, train, validation, checkpoints)
     first, second = history["stages"]
     assert second["best_epoch"] == 0
@@ -75,12 +75,83 @@ def test_a_stage_that_makes_it_worse_is_undone_and_stopped(
     measured = evaluate(make_evaluation_step(model, two), validation)
     assert measured.loss == pytest.approx(first["best_validation_loss"], rel=1e-4)
 
-    kept = checkpoints.load("1-from-scratch.weights.npz")
-    assert kept is not None
-    for stored, restored in zip(unpack_weights(kept), model.get_weights(), strict=True):
-        np.testing.assert_array_equal(stored, restored)
-    assert checkpoints.load("2-harmful.weights.npz") is None, "no epoch of it was the best"
-    assert checkpoints.load("3-earlier.weights.npz") is None
+
+class BrokenOffError(RuntimeError):
+    """What breaks a training off in a test."""
+
+
+@dataclass(frozen=True, eq=False)
+class BreakingShards(ArrayShards):
+    """Ends the training within a pass: after so many batches of all passes together."""
+
+    batches_left: list[int] = field(default_factory=list)
+
+    def tensorflow(self, *arguments: Any, **options: Any) -> Any:
+        for batch in super().tensorflow(*arguments, **options):
+            if self.batches_left[0] == 0:
+                raise BrokenOffError
+            self.batches_left[0] -= 1
+            yield batch
+
+
+@pytest.mark.parametrize("batches", [1, 6, 13])
+def test_a_training_that_was_broken_off_goes_on_to_the_same_end(  # noqa: PLR0917 - fixtures
+    recipe: Recipe,
+    train: ArrayShards,
+    validation: ArrayShards,
+    checkpoints: CheckpointStore,
+    caplog: pytest.LogCaptureFixture,
+    batches: int,
+) -> None:
+    first = recipe.stages[0].model_copy(update={"epochs": 2})
+    second = first.model_copy(update={"name": "again", "learning_rate": 3e-4})
+    two = recipe.model_copy(update={"stages": (first, second)})
+    undisturbed, expected = train_classifier(two, train, validation, checkpoints)
+    checkpoints.clear()
+
+    broken = BreakingShards(train.pixels, train.labels, train.classes, batches_left=[batches])
+    with pytest.raises(BrokenOffError):
+        train_classifier(two, broken, validation, checkpoints)
+    with caplog.at_level(logging.INFO, logger="brain_mri"):
+        model, history = train_classifier(two, train, validation, checkpoints)
+    for one, other in zip(undisturbed.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    done = batches // 4  # epochs of four batches
+    assert ("from the last checkpoint" in caplog.text) == (done > 0)
+    assert sum("validation accuracy" in line for line in caplog.messages) == 4 - done
+    timeless = {"seconds", "images_per_second"}
+    for one_stage, other_stage in zip(expected["stages"], history["stages"], strict=True):
+        for one_epoch, other_epoch in zip(one_stage["epochs"], other_stage["epochs"], strict=True):
+            assert {k: v for k, v in one_epoch.items() if k not in timeless} == {
+                k: v for k, v in other_epoch.items() if k not in timeless
+            }
+
+
+def test_dropout_of_an_example_is_the_same_in_any_batch(recipe: Recipe, train: ArrayShards) -> None:
+    network = TrainingNetwork(build_network(recipe))
+    images = train.pixels[:6, ..., None].astype(np.float32)
+    draws = np.random.default_rng(0).random((6, network.draws), dtype=np.float32)
+    whole = network(images, draws).numpy()
+    alone = np.concatenate([network(images[i : i + 1], draws[i : i + 1]).numpy() for i in (4, 1)])
+    np.testing.assert_allclose(alone, whole[[4, 1]], rtol=1e-5, atol=1e-7)
+    assert np.abs(whole - network(images, draws[::-1]).numpy()).max() > 1e-3
+    kept = network(images, np.ones_like(draws)).numpy()
+    assert np.abs(whole - kept).max() > 1e-3, "something was dropped"
+
+
+def test_an_image_without_a_label_counts_nothing(recipe: Recipe, train: ArrayShards) -> None:
+    import keras
+
+    weights = []
+    for count in (8, 9):
+        model = build_network(recipe)
+        step, width = make_train_step(model, keras.optimizers.SGD(0.1), recipe, [1.0] * 4)
+        labels = np.where(np.arange(count) < 8, train.labels[:count], -1)
+        draws = np.random.default_rng(0).random((9, width), dtype=np.float32)[:count]
+        loss, right = step(train.pixels[:count, ..., None], labels, draws, np.float32(8))
+        weights.append([float(loss), int(right), *model.get_weights()])
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
 
 
 def test_inputs_that_the_recipe_does_not_expect_are_refused(
@@ -100,13 +171,11 @@ def test_inputs_that_the_recipe_does_not_expect_are_refused(
 def test_class_weights_count_in_the_loss(recipe: Recipe, train: ArrayShards) -> None:
     import keras
 
-    from brain_mri.models.steps import make_train_step
-
     def loss(weights: list[float], wanted: Recipe) -> float:
         model = build_network(wanted)
-        step = make_train_step(model, keras.optimizers.Adam(1e-3), wanted, weights)
-        draws = np.full((8, 3), 0.5, np.float32)
-        return float(step(train.pixels[:8, ..., None], train.labels[:8], draws)[0])
+        step, count = make_train_step(model, keras.optimizers.Adam(1e-3), wanted, weights)
+        draws = np.full((8, count), 0.5, np.float32)
+        return float(step(train.pixels[:8, ..., None], train.labels[:8], draws, np.float32(8))[0])
 
     plain = loss([1.0] * 4, recipe)
     assert loss([2.0] * 4, recipe) == pytest.approx(2 * plain, rel=1e-5)

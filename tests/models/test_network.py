@@ -25,10 +25,11 @@ def take_step(model: Any, recipe: Recipe, stage: int, rows: int) -> float:
     import keras
 
     set_trained_layers(model, recipe, recipe.stages[stage])
-    step = make_train_step(model, keras.optimizers.Adam(1e-3), recipe, [1.0] * 4)
+    step, count = make_train_step(model, keras.optimizers.Adam(1e-3), recipe, [1.0] * 4)
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (rows, recipe.image_size, recipe.image_size, 1)).astype(np.uint8)
-    loss, _ = step(pixels, np.arange(rows) % 4, random.random((rows, 3)).astype(np.float32))
+    draws = random.random((rows, count), dtype=np.float32)
+    loss, _ = step(pixels, np.arange(rows) % 4, draws, np.float32(rows))
     return float(loss)
 
 

@@ -1,4 +1,4 @@
-"""Where a training keeps its best weights while it runs."""
+"""Where a training keeps what it needs to go on after it was broken off."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class CheckpointStore:
 
     Example:
         >>> store = CheckpointStore("/tmp/checkpoints")
-        >>> store.save("1-frozen-base.weights.npz", b"weights")
-        >>> store.load("1-frozen-base.weights.npz")
-        b'weights'
+        >>> store.save("state-01-0003.npz", b"state")
+        >>> store.load("state-01-0003.npz")
+        b'state'
     """
 
     url: str
@@ -41,6 +41,20 @@ class CheckpointStore:
             return read_file(filesystem, f"{folder}/{name}")
         except FileNotFoundError:
             return None
+
+    def names(self) -> list[str]:
+        """Names of the files, sorted; what is only half written is not among them."""
+        filesystem, folder = open_filesystem(self.url, **self.options)
+        try:
+            names = [str(entry).rpartition("/")[2] for entry in filesystem.ls(folder, detail=False)]
+        except FileNotFoundError:
+            return []
+        return sorted(name for name in names if not name.startswith("."))
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        filesystem, folder = open_filesystem(self.url, **self.options)
+        remove(filesystem, f"{folder}/{name}")
 
     def clear(self) -> None:
         """Remove the folder with everything in it."""

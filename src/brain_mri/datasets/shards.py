@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +33,9 @@ _PREFETCHED = 4  # batches that wait while a step runs
 SHUFFLE_WINDOW_BYTES = 128 * 2**20
 """So much is read and shuffled at once: memory stays flat, and a window still holds some thousand scans."""
 
+STRANDS = 12
+"""From so many places at once a shuffled set is drawn; workers share them. Most small numbers divide it."""
+
 
 def model_input_schema(image_size: int, classes: tuple[str, ...]) -> pa.Schema:
     """The parquet schema of model inputs; size and class order travel in its metadata.
@@ -43,6 +47,15 @@ def model_input_schema(image_size: int, classes: tuple[str, ...]) -> pa.Schema:
     metadata = {"height": str(image_size), "width": str(image_size), "classes": json.dumps(list(classes))}
     fields = [("scan_id", pa.string()), ("label", pa.int64()), ("pixels", pa.binary())]
     return pa.schema(fields, metadata=metadata)
+
+
+class Cut(NamedTuple):
+    """Some rows of a row group."""
+
+    part: str
+    row_group: int
+    start: int
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -121,58 +134,87 @@ class ShardSet:
         entries = filesystem.ls(path, detail=True) if names else ()
         return sum(int(entry["size"]) for entry in entries if str(entry["name"]).rpartition("/")[2] in names)
 
-    def read(self, groups: list[tuple[str, int, int]]) -> Batch:
-        """Read row groups: scan ids (n,), labels int64 (n,), pixels uint8 (n, height, width)."""
+    def read(self, cuts: Sequence[Cut]) -> Batch:
+        """Read rows of row groups: scan ids (n,), labels int64 (n,), pixels uint8 (n, height, width)."""
         filesystem, _ = open_filesystem(self.url, **self.options)
         tables = []
-        for path, number, _ in groups:
-            with filesystem.open(path, "rb") as stream:
+        for cut in cuts:
+            with filesystem.open(cut.part, "rb") as stream:
                 # Arrow's threads would call back into Python for every read, while TensorFlow has the cores.
                 part = pq.ParquetFile(stream, pre_buffer=False)
-                tables.append(part.read_row_group(number, use_threads=False))
+                group = part.read_row_group(cut.row_group, use_threads=False)
+                tables.append(group.slice(cut.start, cut.rows))
+        if not tables:
+            return (
+                np.empty(0, np.str_),
+                np.empty(0, np.int64),
+                np.empty((0, *2 * [self.image_size]), np.uint8),
+            )
         table = pa.concat_tables(tables)
         pixels = np.concatenate([bytes_of(chunk) for chunk in table["pixels"].chunks])
         scan_ids = np.asarray(table["scan_id"].to_pylist(), dtype=np.str_)
         return scan_ids, table["label"].to_numpy(), pixels.reshape(-1, self.image_size, self.image_size)
 
-    def batches(self, batch_size: int, shuffle_seed: int | None = None) -> Iterator[Batch]:
-        """Yield every scan once, in batches of `batch_size`, the last one smaller.
+    def batches(
+        self, batch_size: int, shuffle_seed: int | None = None, rank: int = 0, workers: int = 1
+    ) -> Iterator[Batch]:
+        """Yield every scan once, in batches of `batch_size`, the last one smaller; or a worker's share of it.
 
-        Without a seed the order is that of the files. With one, row groups are drawn in a random order, as
-        many at a time as fit in `SHUFFLE_WINDOW_BYTES`, and the scans of such a window are shuffled: memory
-        stays flat.
+        Without a seed the order is that of the files, and a worker's share is a stretch of it. With one, row
+        groups are put into a random order and cut into `STRANDS` of equal length; each is read as many row
+        groups at a time as fit into its part of `SHUFFLE_WINDOW_BYTES`, shuffled, and every batch is drawn
+        from all strands evenly: memory stays flat. Every worker follows its own strands. So the batches with
+        one number, of all workers together, hold the same scans however many workers there are, and there are
+        as many of every worker; some may be empty.
+
+        Args:
+            batch_size: Scans of a batch, of all workers together.
+            shuffle_seed: Decides the order; None keeps that of the files.
+            rank: Number of the worker, from 0.
+            workers: How many share the set.
+
+        Raises:
+            ValueError: More than `STRANDS` workers.
         """
-        groups = self.row_groups()
-        random = None if shuffle_seed is None else np.random.default_rng(shuffle_seed)
-        if random is not None:
-            groups = [groups[position] for position in random.permutation(len(groups))]
-        rest: Batch | None = None
-        for window in _windows(groups, SHUFFLE_WINDOW_BYTES // self.image_size**2):
-            data = self.read(window)
-            if random is not None:
-                order = random.permutation(len(data[0]))
-                data = (data[0][order], data[1][order], data[2][order])
-            if rest is not None:
-                data = (
-                    np.concatenate((rest[0], data[0])),
-                    np.concatenate((rest[1], data[1])),
-                    np.concatenate((rest[2], data[2])),
-                )
-            whole = len(data[0]) // batch_size * batch_size
-            for start in range(0, whole, batch_size):
-                yield tuple(part[start : start + batch_size] for part in data)  # type: ignore[misc]  # three arrays in, three out
-            rest = tuple(part[whole:] for part in data)  # type: ignore[assignment]  # likewise
-        if rest is not None and len(rest[0]):
-            yield rest
+        if workers > STRANDS:
+            raise ValueError(f"{workers} workers cannot share a set of model inputs: {STRANDS} at most.")
+        if shuffle_seed is None:
+            start, stop = (self.rows * number // workers for number in (rank, rank + 1))
+            stretch = self._strand(_cut(self.row_groups(), start, stop), None, 1)
+            size = max(batch_size // workers, 1)
+            for first in range(start, stop, size):
+                yield stretch.take(min(size, stop - first))
+            return
+        random = np.random.default_rng(shuffle_seed)
+        stored = self.row_groups()
+        groups = [stored[position] for position in random.permutation(len(stored))]
+        # Whose turn it is at every place of the order: each strand once in a round, in a drawn order.
+        rounds = np.tile(np.arange(STRANDS, dtype=np.int8), (-(-self.rows // STRANDS), 1))
+        turns = random.permuted(rounds, axis=1).ravel()[: self.rows]
+        ends = np.cumsum([0, *np.bincount(turns, minlength=STRANDS)])
+        strands = {
+            strand: self._strand(_cut(groups, start, stop), (shuffle_seed, strand), STRANDS)
+            for strand, (start, stop) in enumerate(itertools.pairwise(ends))
+            if strand % workers == rank
+        }
+        for first in range(0, self.rows, batch_size):
+            wanted = np.bincount(turns[first : first + batch_size], minlength=STRANDS)
+            yield _joined([own.take(int(wanted[strand])) for strand, own in strands.items()])
+
+    def _strand(self, cuts: list[Cut], seed: tuple[int, int] | None, strands: int) -> _Strand:
+        rows = SHUFFLE_WINDOW_BYTES // strands // self.image_size**2
+        return _Strand(self, _windows(cuts, rows), None if seed is None else np.random.default_rng(seed))
 
     def arrays(self) -> Batch:
         """Everything at once, sorted by scan id; for sets that fit in memory."""
-        scan_ids, labels, pixels = self.read(self.row_groups())
+        scan_ids, labels, pixels = self.read(_cut(self.row_groups(), 0, self.rows))
         order = np.argsort(scan_ids)
         return scan_ids[order], labels[order], pixels[order]
 
-    def tensorflow(self, batch_size: int, shuffle_seed: int | None = None) -> tf.data.Dataset:
-        """The set as one pass of a `tf.data.Dataset`, streamed.
+    def tensorflow(
+        self, batch_size: int, shuffle_seed: int | None = None, rank: int = 0, workers: int = 1
+    ) -> tf.data.Dataset:
+        """The set, or a worker's share of it, as one pass of a `tf.data.Dataset`, streamed: see `batches`.
 
         Yields:
             pixels uint8 (b, height, width, 1), label int64 (b,), and index int64 (b,): a number of the scan
@@ -183,7 +225,7 @@ class ShardSet:
         size = self.image_size
 
         def generate() -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]]:
-            for scan_ids, labels, pixels in self.batches(batch_size, shuffle_seed):
+            for scan_ids, labels, pixels in self.batches(batch_size, shuffle_seed, rank, workers):
                 yield pixels[..., np.newaxis], labels, scan_numbers(scan_ids)
 
         signature = (
@@ -192,13 +234,14 @@ class ShardSet:
             tf.TensorSpec((None,), tf.int64),
         )
         dataset = tf.data.Dataset.from_generator(generate, output_signature=signature)
-        batches = -(-self.rows // batch_size)
-        dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches)).prefetch(_PREFETCHED)
+        if workers == 1:
+            batches = -(-self.rows // batch_size)
+            dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches))
         # With autotuning, the end of a pass can wait 40 s until the tuner's thread wakes up (seen in
         # TensorFlow 2.21, when the iterator is destroyed); and here is nothing to tune.
         fixed = tf.data.Options()
         fixed.autotune.enabled = False
-        return dataset.with_options(fixed)
+        return dataset.prefetch(_PREFETCHED).with_options(fixed)
 
 
 def bytes_of(column: pa.BinaryArray) -> NDArray[np.uint8]:
@@ -217,14 +260,62 @@ def scan_numbers(scan_ids: NDArray[np.str_]) -> NDArray[np.int64]:
     return np.asarray([int(scan_id[:15], 16) for scan_id in scan_ids.tolist()], dtype=np.int64)
 
 
-def _windows(groups: list[tuple[str, int, int]], rows: int) -> Iterator[list[tuple[str, int, int]]]:
-    """Cut a list of row groups into runs of at most about `rows` rows."""
-    window: list[tuple[str, int, int]] = []
-    for group in groups:
-        if window and sum(count for _, _, count in window) + group[2] > rows:
+class _Strand:
+    """Rows in their order, shuffled window by window, to be taken as many at a time as wanted."""
+
+    def __init__(
+        self, shards: ShardSet, windows: Iterator[list[Cut]], random: np.random.Generator | None
+    ) -> None:
+        self._shards, self._windows, self._random = shards, windows, random
+        self._rest: Batch = shards.read(())
+
+    def take(self, count: int) -> Batch:
+        """The next rows; there must be as many."""
+        parts = []
+        while count > len(self._rest[0]):
+            parts.append(self._rest)
+            count -= len(self._rest[0])
+            self._rest = self._shards.read(next(self._windows))
+            if self._random is not None:
+                order = self._random.permutation(len(self._rest[0]))
+                self._rest = _of(self._rest, order)
+        parts.append(_of(self._rest, slice(count)))
+        self._rest = _of(self._rest, slice(count, None))
+        return _joined(parts)
+
+
+def _of(batch: Batch, rows: Any) -> Batch:
+    scan_ids, labels, pixels = batch
+    return scan_ids[rows], labels[rows], pixels[rows]
+
+
+def _joined(batches: Sequence[Batch]) -> Batch:
+    filled = [batch for batch in batches if len(batch[0])] or batches[:1]
+    if len(filled) == 1:
+        return filled[0]
+    scan_ids, labels, pixels = zip(*filled, strict=True)
+    return np.concatenate(scan_ids), np.concatenate(labels), np.concatenate(pixels)
+
+
+def _cut(groups: Sequence[tuple[str, int, int]], start: int, stop: int) -> list[Cut]:
+    """The rows from `start` to below `stop` of row groups, counted through in their order."""
+    cuts, first = [], 0
+    for part, number, rows in groups:
+        low, high = max(start - first, 0), min(stop - first, rows)
+        if low < high:
+            cuts.append(Cut(part, number, int(low), int(high - low)))
+        first += rows
+    return cuts
+
+
+def _windows(cuts: list[Cut], rows: int) -> Iterator[list[Cut]]:
+    """Gather cuts into windows of at most about `rows` rows."""
+    window: list[Cut] = []
+    for cut in cuts:
+        if window and sum(each.rows for each in window) + cut.rows > rows:
             yield window
             window = []
-        window.append(group)
+        window.append(cut)
     if window:
         yield window
 
@@ -251,7 +342,7 @@ class ShardSetDataset(LocatedDataset[None, Any]):
     def preview(self) -> ImagePreview:
         """Sixteen scans in a grid, for Kedro-Viz: read by pyarrow, drawn by Pillow."""
         shards = self._shards()
-        _, _, pixels = shards.read(shards.row_groups()[:1])
+        _, _, pixels = shards.read(_cut(shards.row_groups(), 0, 16))
         size = shards.image_size
         sheet = np.zeros((2 * size, 8 * size), np.uint8)
         for number, scan in enumerate(pixels[:16]):

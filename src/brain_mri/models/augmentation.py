@@ -23,7 +23,9 @@ DRAWS = 3
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
-def draw(index: NDArray[np.int64], seed: int, stage: int, epoch: int) -> NDArray[np.float32]:
+def draw(
+    index: NDArray[np.int64], seed: int, stage: int, epoch: int, count: int = DRAWS
+) -> NDArray[np.float32]:
     """Draw what decides about examples in an epoch: the same for an example in whatever batch it comes.
 
     A counter-based generator: splitmix64 (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number
@@ -34,9 +36,10 @@ def draw(index: NDArray[np.int64], seed: int, stage: int, epoch: int) -> NDArray
         seed: Of the recipe.
         stage: Number of the stage, from 0.
         epoch: Number of the epoch, from 1.
+        count: Numbers drawn per example. Those that follow augmentation's own decide about dropout.
 
     Returns:
-        float32, uniform in [0, 1), shape ``(b, 3)``.
+        float32, uniform in [0, 1), shape ``(b, count)``.
 
     Example:
         >>> draw(np.array([7, 8]), seed=1, stage=0, epoch=1).shape
@@ -44,7 +47,7 @@ def draw(index: NDArray[np.int64], seed: int, stage: int, epoch: int) -> NDArray
     """
     key = np.random.SeedSequence((seed, stage, epoch)).generate_state(1, np.uint64)
     streams = _mix(index.astype(np.uint64) ^ key)[:, np.newaxis]
-    steps = np.arange(1, DRAWS + 1, dtype=np.uint64) * _GOLDEN
+    steps = np.arange(1, count + 1, dtype=np.uint64) * _GOLDEN
     bits = _mix(streams + steps) >> np.uint64(40)  # a float32 has 24 bits
     return bits.astype(np.float32) / np.float32(2**24)
 

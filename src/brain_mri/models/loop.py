@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 import math
 import time
-from typing import TYPE_CHECKING, NamedTuple, TypedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
 from brain_mri.models.augmentation import draw
-from brain_mri.models.checkpoints import checkpoint_name, pack_weights
+from brain_mri.models.checkpoints import TrainingState, find_state, save_state, training_key
 from brain_mri.models.estimate import describe_device, estimate_minutes, processor_cores
 from brain_mri.models.network import build_network, set_trained_layers
 from brain_mri.models.progress import (
@@ -27,10 +28,19 @@ from brain_mri.models.progress import (
     find_warnings,
     should_stop,
 )
-from brain_mri.models.steps import Measured, Step, evaluate, make_evaluation_step, make_train_step
+from brain_mri.models.steps import (
+    Measured,
+    Step,
+    evaluate,
+    make_evaluation_step,
+    make_train_step,
+    measured,
+)
+from brain_mri.models.worker import ALONE, Worker
 
 if TYPE_CHECKING:
     import keras
+    from numpy.typing import NDArray
 
     from brain_mri.models.checkpoints import Checkpoints
     from brain_mri.models.recipe import Recipe, Stage
@@ -54,29 +64,43 @@ class TrainingHistory(TypedDict):
     seconds: float
 
 
-class _Run(NamedTuple):
-    """What stays the same from the first stage to the last."""
+@dataclass
+class _Run:
+    """A training: what stays the same from the first stage to the last, and what is done so far."""
 
     model: keras.Model
     recipe: Recipe
     train: Shards
     validation: Shards
     checkpoints: Checkpoints
+    worker: Worker
+    key: str
+    seconds: float = 0.0  # of earlier runs of this training
+    started: float = field(default_factory=time.perf_counter)
+    stages: list[StageRecord] = field(default_factory=list)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of training, breaks left out."""
+        return self.seconds + time.perf_counter() - self.started
 
 
 def train_classifier(
-    recipe: Recipe, train: Shards, validation: Shards, checkpoints: Checkpoints
+    recipe: Recipe, train: Shards, validation: Shards, checkpoints: Checkpoints, worker: Worker = ALONE
 ) -> tuple[keras.Model, TrainingHistory]:
     """Build a network and train it through all stages of its recipe; it ends with the best weights seen.
 
-    All arguments are picklable, so the same function runs in a task elsewhere.
+    All arguments but the worker are picklable, so the same function runs in a task elsewhere. A training that
+    was broken off goes on after its last whole epoch, with the same result as if nothing had happened.
 
     Args:
         recipe: Decides everything.
         train: Labelled images to learn from.
         validation: Labelled images that decide about learning rate, stopping and the best weights.
-        checkpoints: Gets the weights of a stage whenever they are its best yet; what an earlier training left
-            there is cleared.
+        checkpoints: Gets the state of the training after every epoch. What another training left there is
+            cleared.
+        worker: Which of the workers this is, if several train one network together: each takes its share of
+            every batch, and all end with the same weights.
 
     Returns:
         The trained network; a record per stage and epoch, and sentences about what looks wrong.
@@ -93,25 +117,32 @@ def train_classifier(
     """
     _check_shards(recipe, train, "training")
     _check_shards(recipe, validation, "validation")
-    started = time.perf_counter()
     device = describe_device()
-    _announce(recipe, train, validation, device)
-    run = _Run(build_network(recipe), recipe, train, validation, checkpoints)
-    checkpoints.clear()
-    stages: list[StageRecord] = []
-    best_loss = math.inf
-    for number, stage in enumerate(recipe.stages):
-        record = _train_stage(run, number, best_loss)
-        best_loss = record["best_validation_loss"]
-        stages.append(record)
-        log.info(
-            "Stage %r: best epoch %d, validation loss %.4f.", stage.name, record["best_epoch"], best_loss
-        )
-    warnings = find_warnings(stages, validation.label_counts)
-    for warning in warnings:
+    if worker.is_chief:
+        _announce(recipe, train, validation, device)
+    key = training_key(recipe, train, validation)
+    with worker.scope():
+        run = _Run(build_network(recipe), recipe, train, validation, checkpoints, worker, key)
+        state = find_state(checkpoints, key)
+        if state:
+            run.stages, run.seconds = list(state.stages), state.seconds
+            if worker.is_chief:
+                log.info(
+                    "Going on after epoch %d of stage %r, from the last checkpoint.",
+                    len(state.epochs), recipe.stages[len(state.stages)].name,
+                )  # fmt: skip
+        for number in range(len(run.stages), len(recipe.stages)):
+            run.stages.append(_train_stage(run, number, state))
+            state = None
+            if worker.is_chief:
+                log.info(
+                    "Stage %r: best epoch %d, validation loss %.4f.", run.stages[-1]["name"],
+                    run.stages[-1]["best_epoch"], run.stages[-1]["best_validation_loss"],
+                )  # fmt: skip
+    warnings = find_warnings(run.stages, validation.label_counts)
+    for warning in warnings if worker.is_chief else ():
         log.warning(warning)
-    seconds = time.perf_counter() - started
-    return run.model, {"stages": stages, "warnings": warnings, "device": device, "seconds": seconds}
+    return run.model, {"stages": run.stages, "warnings": warnings, "device": device, "seconds": run.elapsed}
 
 
 def _check_shards(recipe: Recipe, shards: Shards, what: str) -> None:
@@ -139,44 +170,44 @@ def _announce(recipe: Recipe, train: Shards, validation: Shards, device: str) ->
     )  # fmt: skip
 
 
-def _train_stage(run: _Run, number: int, best_loss: float) -> StageRecord:
-    """Train one stage; `best_loss` is that of the weights it begins with, which it must beat."""
+def _train_stage(run: _Run, number: int, state: TrainingState | None) -> StageRecord:
+    """Train one stage, from its beginning or from a state within it."""
     import keras
 
     model, recipe, stage = run.model, run.recipe, run.recipe.stages[number]
     set_trained_layers(model, recipe, stage)
     optimizer = keras.optimizers.Adam(stage.learning_rate)
-    weights = class_weights(run.train.label_counts, len(recipe.classes))
-    step = make_train_step(model, optimizer, recipe, weights)
-    evaluation_step = make_evaluation_step(model, recipe)
+    step, draws = make_train_step(
+        model, optimizer, recipe, class_weights(run.train.label_counts, len(recipe.classes)), run.worker
+    )
+    evaluation_step = make_evaluation_step(model, recipe, run.worker)
+    # The weights that a stage begins with have to be beaten.
+    best_loss = run.stages[-1]["best_validation_loss"] if run.stages else math.inf
     progress = Progress(stage.learning_rate, best_loss)
     best_weights = model.get_weights()
     epochs: list[EpochRecord] = []
-    for epoch in range(1, stage.epochs + 1):
-        record = _train_epoch(
-            run,
-            number,
-            epoch,
-            step=step,
-            evaluation_step=evaluation_step,
-            learning_rate=progress.learning_rate,
-        )
+    if state:
+        progress, best_weights, epochs = state.progress, state.best_weights, list(state.epochs)
+        model.set_weights(state.weights)
+        optimizer.learning_rate = progress.learning_rate
+        for variable, value in zip(_slots(optimizer), state.optimizer, strict=True):
+            variable.assign(value)
+    while len(epochs) < stage.epochs and not should_stop(progress, recipe):
+        epoch, rate = len(epochs) + 1, progress.learning_rate
+        record = _train_epoch(run, number, epoch, step, draws, evaluation_step, rate)
         epochs.append(record)
-        _log_epoch(stage, record)
         progress = advance(progress, epoch, record["validation_loss"], recipe)
         if progress.best_epoch == epoch:
             best_weights = model.get_weights()
-            run.checkpoints.save(checkpoint_name(number, stage.name), pack_weights(best_weights))
-        if should_stop(progress, recipe):
-            log.info(
-                "Stage %r stops early: no better validation loss for %d epochs.", stage.name, progress.waited
-            )
-            break
-        if progress.learning_rate != record["learning_rate"]:
-            log.info(
-                "Learning rate lowered to %.2g: validation loss is on a plateau.", progress.learning_rate
-            )
         optimizer.learning_rate = progress.learning_rate
+        if not run.worker.is_chief:
+            continue
+        _log_epoch(stage, record, progress, should_stop(progress, recipe))
+        reached = TrainingState(
+            run.key, tuple(run.stages), tuple(epochs), progress, run.elapsed, model.get_weights(),
+            [np.asarray(variable) for variable in _slots(optimizer)], best_weights,
+        )  # fmt: skip
+        save_state(run.checkpoints, reached)
     model.set_weights(best_weights)
     return {
         "name": stage.name,
@@ -188,47 +219,66 @@ def _train_stage(run: _Run, number: int, best_loss: float) -> StageRecord:
     }
 
 
-def _train_epoch(
-    run: _Run, number: int, epoch: int, *, step: Step, evaluation_step: Step, learning_rate: float
+def _slots(optimizer: keras.optimizers.Optimizer) -> list[Any]:
+    """What an optimizer remembers, but for the learning rate, which the recipe and the epochs decide."""
+    return [variable for variable in optimizer.variables if variable is not optimizer._learning_rate]
+
+
+def _train_epoch(  # noqa: PLR0917 - what an epoch hangs on
+    run: _Run, number: int, epoch: int, step: Step, draws: int, evaluation_step: Step, learning_rate: float
 ) -> EpochRecord:
     started = time.perf_counter()
-    measured = _run_training_pass(step, run, number, epoch)
-    trained = time.perf_counter()
-    checked = evaluate(evaluation_step, run.validation)
-    _check_finite(checked.loss, f"validation after epoch {epoch}", run.recipe.stages[number])
+    trained = _run_training_pass(run, number, epoch, step, draws)
+    passed = time.perf_counter()
+    stage = run.recipe.stages[number]
+    _check_finite(trained.loss, f"epoch {epoch}", stage)
+    checked = evaluate(evaluation_step, run.validation, run.worker)
+    _check_finite(checked.loss, f"validation after epoch {epoch}", stage)
     return {
         "epoch": epoch,
-        "loss": measured.loss,
-        "accuracy": measured.accuracy,
+        "loss": trained.loss,
+        "accuracy": trained.accuracy,
         "validation_loss": checked.loss,
         "validation_accuracy": checked.accuracy,
         "learning_rate": learning_rate,
-        "images_per_second": run.train.rows / (trained - started),
+        "images_per_second": run.train.rows / (passed - started),
         "seconds": time.perf_counter() - started,
     }
 
 
-def _run_training_pass(step: Step, run: _Run, number: int, epoch: int) -> Measured:
+def _run_training_pass(run: _Run, number: int, epoch: int, step: Step, draws: int) -> Measured:
     """Take one step per batch of a freshly shuffled training set."""
-    train, recipe, stage = run.train, run.recipe, run.recipe.stages[number]
+    train, recipe, worker, stage = run.train, run.recipe, run.worker, run.recipe.stages[number]
     order = int(np.random.SeedSequence((recipe.seed, number, epoch)).generate_state(1)[0])
+    batches = train.tensorflow(stage.batch_size, order, rank=worker.rank, workers=worker.count)
     images, loss_sum, right = 0, 0.0, 0
     started = spoken = time.perf_counter()
-    for pixels, labels, index in train.tensorflow(stage.batch_size, shuffle_seed=order):
-        draws = draw(index.numpy(), recipe.seed, number, epoch)
-        batch_loss, batch_right = step(pixels, labels, draws)
+    for position, (pixels, labels, index) in enumerate(batches):
+        rows = min(stage.batch_size, train.rows - position * stage.batch_size)
+        drawn = draw(index.numpy(), recipe.seed, number, epoch, draws)
+        batch_loss, batch_right = step(*_never_empty(pixels, labels, drawn), np.float32(rows))
         loss_sum += float(batch_loss)
         right += int(batch_right)
         images += len(labels)
-        _check_finite(loss_sum, f"epoch {epoch} after {images:,} images", stage)
+        if worker.count == 1:  # one of several would leave the others waiting for it
+            _check_finite(loss_sum, f"epoch {epoch} after {images:,} images", stage)
         now = time.perf_counter()
         if now - spoken >= SECONDS_BETWEEN_LINES:
             spoken = now
-            rate = images / (now - started)
             log.info(
-                "Epoch %d: %s of %s images, %.0f images/s.", epoch, f"{images:,}", f"{train.rows:,}", rate
-            )
-    return Measured(loss_sum / images, right / images)
+                "Epoch %d: %s of %s images, %.0f images/s.", epoch, f"{images:,}",
+                f"{-(-train.rows // worker.count):,}", images / (now - started),
+            )  # fmt: skip
+    return measured(worker, loss_sum, right, images)
+
+
+def _never_empty(pixels: Any, labels: Any, draws: NDArray[np.float32]) -> tuple[Any, Any, Any]:
+    """A share of a batch, or one image that counts nothing: a worker without images takes the step too."""
+    if len(labels):
+        return pixels, labels, draws
+    _, height, width, channels = pixels.shape
+    blank = np.zeros((1, height, width, channels), np.uint8)
+    return blank, np.full(1, -1, np.int64), np.ones((1, draws.shape[1]), np.float32)
 
 
 def _check_finite(loss: float, when: str, stage: Stage) -> None:
@@ -239,7 +289,7 @@ def _check_finite(loss: float, when: str, stage: Stage) -> None:
         )
 
 
-def _log_epoch(stage: Stage, record: EpochRecord) -> None:
+def _log_epoch(stage: Stage, record: EpochRecord, progress: Progress, stops: bool) -> None:
     log.info(
         "Stage %r epoch %d/%d: loss %.4f, accuracy %.3f, validation loss %.4f, validation accuracy %.3f, "
         "%.0f images/s, %.0f s.",
@@ -248,5 +298,11 @@ def _log_epoch(stage: Stage, record: EpochRecord) -> None:
         record["seconds"],
     )  # fmt: skip
     left = stage.epochs - record["epoch"]
+    if stops:
+        log.info(
+            "Stage %r stops early: no better validation loss for %d epochs.", stage.name, progress.waited
+        )
+    elif progress.learning_rate != record["learning_rate"]:
+        log.info("Learning rate lowered to %.2g: validation loss is on a plateau.", progress.learning_rate)
     if record["epoch"] == 1 and left:
         log.info("Stage %r: at this pace %.1f more minutes.", stage.name, left * record["seconds"] / 60)

@@ -41,11 +41,15 @@ class Shards(Protocol):
         """Yield everything once, in stored order."""
         ...
 
-    def tensorflow(self, batch_size: int, shuffle_seed: int | None = None) -> tf.data.Dataset:
-        """Everything once, as batches ``(pixels uint8 (b, h, w, 1), label int64 (b,), index int64 (b,))``.
+    def tensorflow(
+        self, batch_size: int, shuffle_seed: int | None = None, rank: int = 0, workers: int = 1
+    ) -> tf.data.Dataset:
+        """A worker's share of everything, as batches of `pixels`, `label` and `index`.
 
-        The last batch holds what is left; without `shuffle_seed` the order is the stored one. `index` depends
-        on the scan's content alone (60 bits of its id): it is the same in whatever order and set the scan
-        comes, and is no row number.
+        ``(pixels uint8 (b, h, w, 1), label int64 (b,), index int64 (b,))``. The batches of all workers with
+        one number make up a batch of `batch_size`, the last one of what is left, and hold the same images
+        however many workers there are. So every worker gets as many batches, and some may be empty. Without
+        `shuffle_seed` the order is the stored one. `index` depends on the scan's content alone (60 bits of
+        its id): it is the same in whatever order and set the scan comes, and is no row number.
         """
         ...

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from brain_mri.models.augmentation import DRAWS, augment
+from brain_mri.models.worker import ALONE, Worker
 
 if TYPE_CHECKING:
     import keras
@@ -27,20 +28,65 @@ class Measured(NamedTuple):
     accuracy: float
 
 
+class TrainingNetwork:
+    """A network as training calls it: its dropout is drawn per example, and so the same in whatever batch.
+
+    Keras' own dropout draws for a batch at once; which outputs an image loses would hang on its neighbours,
+    on how many workers share a batch and on how often the network was called before.
+
+    Attributes:
+        draws: Numbers that an example needs: those of augmentation, then one for every output that may be
+            dropped.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        import keras
+
+        self._pieces: list[tuple[keras.Model, float]] = []
+        self.draws = DRAWS
+        start = model.input
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.Dropout):
+                self._pieces.append((keras.Model(start, layer.input), layer.rate))
+                self.draws += layer.input.shape[-1]
+                start = layer.output
+        self._pieces.append((keras.Model(start, model.output), 0.0))
+
+    def __call__(self, images: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+        """Probabilities ``(b, classes)`` of images ``(b, h, w, 1)`` with draws ``(b, self.draws)``."""
+        import tensorflow as tf
+
+        values, place = images, DRAWS
+        for piece, rate in self._pieces:
+            values = piece(values, training=True)
+            if rate:
+                width = values.shape[-1]
+                kept = draws[:, place : place + width] >= rate
+                values = tf.where(kept, values / (1 - rate), 0.0)
+                place += width
+        return values
+
+
 def make_train_step(
-    model: keras.Model, optimizer: keras.optimizers.Optimizer, recipe: Recipe, weights: Sequence[float]
-) -> Step:
-    """Compile one optimizer step on a batch.
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    recipe: Recipe,
+    weights: Sequence[float],
+    worker: Worker = ALONE,
+) -> tuple[Step, int]:
+    """Compile one optimizer step on a batch, or on a worker's share of one.
 
     Args:
         model: With the layers of the stage unfrozen already: variables are taken from it now.
         optimizer: Fresh, for these variables.
         recipe: Names augmentation and label smoothing.
         weights: Per class; all 1 where the recipe wants no class weights.
+        worker: Who takes the step. Gradients of all workers are added up.
 
     Returns:
-        ``step(pixels uint8 (b, h, w, 1), labels int64 (b,), draws float32 (b, 3))`` → (sum of losses, right
-        answers).
+        ``step(pixels uint8 (b, h, w, 1), labels int64 (b,), draws float32 (b, n), rows float32 ())`` → (sum
+        of losses, right answers) of these images; `rows` is the number of images in the whole batch, that of
+        all workers. A label of -1 makes an image count nothing. And n, the numbers to draw per example.
     """
     import keras
     import tensorflow as tf
@@ -48,29 +94,34 @@ def make_train_step(
     variables = model.trainable_variables
     optimizer.build(variables)
     values = [variable.value for variable in variables]
+    network = TrainingNetwork(model)
     class_weight = tf.constant(weights if recipe.class_weights else [1.0] * len(recipe.classes), tf.float32)
 
-    def step(pixels: tf.Tensor, labels: tf.Tensor, draws: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def step(pixels: tf.Tensor, labels: tf.Tensor, draws: tf.Tensor, rows: tf.Tensor) -> tuple[Any, Any]:
         images = augment(tf.cast(pixels, tf.float32), draws, recipe.augmentation)
         truth = tf.one_hot(labels, len(recipe.classes))
+        weight = tf.where(labels < 0, 0.0, tf.gather(class_weight, tf.maximum(labels, 0)))
         # Watching the trained variables alone keeps a frozen base out of the tape.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)
-            probabilities = model(images, training=True)
+            probabilities = network(images, draws)
             losses = keras.losses.categorical_crossentropy(
                 truth, probabilities, label_smoothing=recipe.label_smoothing
             )
-            losses *= tf.gather(class_weight, labels)
-            loss = tf.reduce_mean(losses)
+            total = tf.reduce_sum(losses * weight)
+            loss = total / rows
         optimizer.apply(tape.gradient(loss, values), variables)
-        return tf.reduce_sum(losses), _count_right(probabilities, labels)
+        return total, _count_right(probabilities, labels)
 
-    signature = [*_batch_signature(recipe), tf.TensorSpec((None, DRAWS), tf.float32)]
-    compiled: Step = tf.function(step, input_signature=signature)
-    return compiled
+    signature = [
+        *_batch_signature(recipe),
+        tf.TensorSpec((None, network.draws), tf.float32),
+        tf.TensorSpec((), tf.float32),
+    ]
+    return worker.compile(step, signature), network.draws
 
 
-def make_evaluation_step(model: keras.Model, recipe: Recipe) -> Step:
+def make_evaluation_step(model: keras.Model, recipe: Recipe, worker: Worker = ALONE) -> Step:
     """Compile the measurement of a batch: plain cross-entropy, without class weights or smoothing.
 
     Returns:
@@ -84,24 +135,32 @@ def make_evaluation_step(model: keras.Model, recipe: Recipe) -> Step:
         losses = keras.losses.sparse_categorical_crossentropy(labels, probabilities)
         return tf.reduce_sum(losses), _count_right(probabilities, labels)
 
-    compiled: Step = tf.function(step, input_signature=_batch_signature(recipe))
-    return compiled
+    return worker.compile(step, _batch_signature(recipe))
 
 
-def evaluate(step: Step, shards: Shards) -> Measured:
-    """Measure a network on every image of a set.
+def evaluate(step: Step, shards: Shards, worker: Worker = ALONE) -> Measured:
+    """Measure a network on every image of a set; workers measure a share each, and all get the whole.
 
     Args:
         step: From :func:`make_evaluation_step`.
         shards: Labelled images.
+        worker: Whose share is measured here.
     """
-    images, loss_sum, right = 0, 0.0, 0
-    for pixels, labels, _ in shards.tensorflow(EVALUATION_BATCH):
-        batch_loss, batch_right = step(pixels, labels)
-        loss_sum += float(batch_loss)
-        right += int(batch_right)
-        images += len(labels)
-    return Measured(loss_sum / images, right / images)
+    batch = EVALUATION_BATCH * worker.count
+    loss_sum, right, images = 0.0, 0, 0
+    for pixels, labels, _ in shards.tensorflow(batch, rank=worker.rank, workers=worker.count):
+        if len(labels):
+            batch_loss, batch_right = step(pixels, labels)
+            loss_sum += float(batch_loss)
+            right += int(batch_right)
+            images += len(labels)
+    return measured(worker, loss_sum, right, images)
+
+
+def measured(worker: Worker, loss_sum: float, right: int, images: int) -> Measured:
+    """Mean loss and accuracy over what all workers saw together."""
+    all_loss, all_right, all_images = worker.total(loss_sum, right, images)
+    return Measured(all_loss / all_images, all_right / all_images)
 
 
 def _batch_signature(recipe: Recipe) -> list[Any]:

@@ -91,7 +91,7 @@ def train_network(
     Args:
         train: Images to learn from.
         validation: Images that decide about learning rate, stopping and the best weights.
-        checkpoints: Store of the best weights while the training runs.
+        checkpoints: Store of the state of the training after every epoch.
         split_metadata: Its ``source.kind`` decides what "auto" means.
         parameters: What the user decided.
 

@@ -1,0 +1,66 @@
+"""One of the workers that train a network together, or the only one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Who trains: what of a batch is its share, and how its sums become those of all.
+
+    Attributes:
+        rank: From 0; the chief, who logs and keeps the checkpoints, is 0.
+        count: Of the workers.
+        strategy: A `tf.distribute.Strategy` with one replica a worker; None for the only one.
+    """
+
+    rank: int = 0
+    count: int = 1
+    strategy: Any = None
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether it speaks for all."""
+        return self.rank == 0
+
+    def scope(self) -> AbstractContextManager[Any]:
+        """In which variables are made, so that all workers hold the same."""
+        return self.strategy.scope() if self.strategy else nullcontext()
+
+    def compile(self, step: Callable[..., Any], signature: Sequence[Any]) -> Callable[..., Any]:
+        """A step as a graph that runs on this worker, together with those of the others."""
+        import tensorflow as tf
+
+        if self.strategy is None:
+            return tf.function(step, input_signature=signature)  # type: ignore[no-any-return]
+        strategy = self.strategy
+
+        def run(*arguments: Any) -> Any:
+            return strategy.run(step, args=arguments)
+
+        return tf.function(run, input_signature=signature)  # type: ignore[no-any-return]
+
+    def total(self, *values: float) -> tuple[float, ...]:
+        """The sums of some numbers over all workers, the same on each."""
+        if self.strategy is None:
+            return values
+        return tuple(self._add(list(values)).numpy().tolist())
+
+    @cached_property
+    def _add(self) -> Callable[..., Any]:
+        import tensorflow as tf
+
+        def add(values: tf.Tensor) -> tf.Tensor:
+            return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
+
+        compiled = self.compile(add, [tf.TensorSpec((None,), tf.float64)])
+        return lambda values: compiled(tf.constant(values, tf.float64))
+
+
+ALONE = Worker()
+"""The only worker of a training in one process."""
