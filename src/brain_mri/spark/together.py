@@ -1,0 +1,278 @@
+"""A launcher for workers that need each other: they start together, as the tasks of one barrier stage.
+
+Each task starts a process of its own for its worker. So libraries that can be set up but once in a process
+(as TensorFlow's collectives) are fresh for every job, though Spark keeps its Python workers; and what a
+worker prints is at hand when it dies. If one dies, Spark ends the others and starts all again, up to four
+times.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import logging
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from multiprocessing.connection import Client, Connection, Listener
+from pathlib import Path
+from typing import Any, TypeVar
+
+from brain_mri.spark.failures import explained
+from brain_mri.spark.session import get_session
+
+logger = logging.getLogger(__name__)
+
+SLOT_SECONDS = 30.0
+"""How long executors may take to appear before there are too few."""
+
+SPOKEN = "@log "  # begins every line that a worker has for people
+_LAST_LINES = 20
+DIED = 3  # exit status of a worker that wants to be started again, with all others
+
+Result = TypeVar("Result")
+
+
+class TooFewSlotsError(RuntimeError):
+    """There are fewer task slots than workers that have to run at the same time."""
+
+
+class WorkerDiedError(RuntimeError):
+    """A worker died, every time that all of them were started; the message has its last lines."""
+
+
+@dataclass(frozen=True)
+class Seat:
+    """What a worker knows of itself and the others.
+
+    Attributes:
+        rank: From 0.
+        addresses: `host:port` of every worker, by rank; the ports are free for the workers' own use.
+        cores: That this worker may use.
+    """
+
+    rank: int
+    addresses: tuple[str, ...]
+    cores: int
+
+
+@dataclass(frozen=True)
+class TogetherLauncher:
+    """Runs a function once per worker, all at the same time.
+
+    Attributes:
+        workers: How many.
+        cores: Of each. On a cluster Spark sets them aside; in local mode a worker has the cores it is told.
+
+    Example:
+        >>> TogetherLauncher(workers=2).run(lambda seat: seat.rank)  # doctest: +SKIP
+        [0, 1]
+    """
+
+    workers: int
+    cores: int = 1
+
+    def run(self, function: Callable[[Seat], Result]) -> list[Result]:
+        """Run the function in every worker and return what each returned, by rank.
+
+        What the workers log appears in the log of this process as it comes. An error in a worker ends them
+        all; one that other workers or the storage may have caused (an `OSError`, or one of TensorFlow's
+        runtime) counts as a death: all are started again.
+
+        Args:
+            function: Picklable, by value where executors cannot import it.
+
+        Raises:
+            TooFewSlotsError: Not all workers can run at the same time.
+            WorkerDiedError: A worker died in all attempts.
+            Exception: What the function raised.
+        """
+        context = get_session().sparkContext
+        rows = self._place(context)
+        group = f"workers {uuid.uuid4()}"
+        content = dumps(function)
+        with _Ear(str(context.getConf().get("spark.driver.host", "127.0.0.1"))) as ear:
+            ear.on_failure = lambda: context.cancelJobGroup(group)
+            task = _Task(content, self.cores, ear.address, ear.key)
+
+            def run() -> list[tuple[int, bytes]]:
+                context.setJobGroup(group, f"{self.workers} workers together", True)
+                # A barrier stage is only started again if a shuffle follows it.
+                found: list[tuple[int, bytes]] = rows.barrier().mapPartitions(task).partitionBy(1).collect()
+                return found
+
+            try:
+                with ThreadPoolExecutor(1) as thread:  # the job group stays its own
+                    found = thread.submit(run).result()
+            except Exception as error:
+                if ear.failure is not None:
+                    raise ear.failure from None
+                if ear.deaths:
+                    raise WorkerDiedError(ear.last_words()) from error
+                with explained():
+                    raise
+        return [_loads(result) for _, result in sorted(found)]
+
+    def _place(self, context: Any) -> Any:
+        """One empty partition a worker, on slots of enough cores.
+
+        Raises:
+            TooFewSlotsError: Executors offer fewer, also after `SLOT_SECONDS`.
+        """
+        rows = context.parallelize(range(self.workers), self.workers)
+        is_local = str(context.master).startswith("local")
+        scheduler = context._jsc.sc()
+        profile = scheduler.resourceProfileManager().defaultResourceProfile()
+        deadline = time.monotonic() + (0 if is_local else SLOT_SECONDS)
+        while True:
+            slots = int(scheduler.maxNumConcurrentTasks(profile))
+            if slots >= self.workers * self.cores:
+                break
+            if time.monotonic() > deadline:
+                raise TooFewSlotsError(
+                    f"{self.workers} workers of {self.cores} core{'s' * (self.cores > 1)} have to run at the "
+                    f"same time, but {context.master} offers {slots} free cores. Ask for fewer "
+                    "(training.num_workers, training.worker_cores), or give Spark more: "
+                    + ("a machine with more cores." if is_local else "more workers or executors.")
+                )
+            time.sleep(0.5)
+        if self.cores > 1 and not is_local:  # local mode knows no cores of a stage
+            from pyspark.resource import ResourceProfileBuilder, TaskResourceRequests
+
+            wanted = ResourceProfileBuilder().require(TaskResourceRequests().cpus(self.cores)).build
+            rows = rows.withResources(wanted)
+        return rows
+
+
+class _Ear:
+    """What the driver hears from the workers, by a socket of its own."""
+
+    def __init__(self, host: str) -> None:
+        self.key = secrets.token_bytes(32)
+        self._listener = Listener((host, 0), authkey=self.key)
+        self.address: tuple[str, int] = (host, int(self._listener.address[1]))
+        self.failure: BaseException | None = None
+        self.deaths: dict[int, str] = {}  # by attempt, the first of each: the others died of it
+        self.on_failure: Callable[[], None] = lambda: None
+        self._closed = False
+
+    def __enter__(self) -> _Ear:
+        threading.Thread(target=self._accept, name="workers", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed = True
+        self._listener.close()
+
+    def last_words(self) -> str:
+        """Which worker died first in the last attempt, and what it printed."""
+        return self.deaths[max(self.deaths)]
+
+    def _accept(self) -> None:
+        while not self._closed:
+            try:
+                connection = self._listener.accept()
+            except Exception as error:  # a stranger without the key, or the end
+                logger.debug("Nobody was let in: %s", error)
+                continue
+            threading.Thread(target=self._hear, args=(connection,), name="worker", daemon=True).start()
+
+    def _hear(self, connection: Connection[Any, Any]) -> None:
+        with contextlib.suppress(EOFError, OSError), connection:
+            while True:
+                kind, attempt, rank, what = connection.recv()
+                if kind == "line":
+                    logger.info("%s", what if rank == 0 else f"Worker {rank}: {what}")
+                elif kind == "died":
+                    if attempt not in self.deaths:
+                        logger.warning("%s", what.splitlines()[0])
+                    self.deaths.setdefault(attempt, what)
+                elif self.failure is None:
+                    self.failure = what
+                    self.on_failure()
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What a barrier task does: it seats its worker, starts it, and passes on what it says."""
+
+    content: bytes
+    cores: int
+    address: tuple[str, int]
+    key: bytes
+
+    def __call__(self, _rows: Iterator[int]) -> Iterator[tuple[int, bytes]]:
+        from pyspark import BarrierTaskContext
+
+        context = BarrierTaskContext.get()
+        rank = context.partitionId()
+        host = context.getTaskInfos()[rank].address.rpartition(":")[0] or "127.0.0.1"
+        with socket.socket() as free:
+            free.bind((host, 0))
+            port = free.getsockname()[1]
+        gathered = [line.split() for line in context.allGather(f"{host}:{port} {context.taskAttemptId()}")]
+        attempt = max(int(number) for _, number in gathered)  # higher in a later attempt at the stage
+        result = self._run(Seat(rank, tuple(address for address, _ in gathered), self.cores), attempt)
+        return iter([(rank, result)])
+
+    def _run(self, seat: Seat, attempt: int) -> bytes:
+        with tempfile.TemporaryDirectory() as folder, Client(self.address, authkey=self.key) as driver:
+            Path(folder, "seat").write_bytes(dumps(seat))
+            Path(folder, "function").write_bytes(self.content)
+            # Its standard input is only there to end: the worker ends too, however this task is killed.
+            process = subprocess.Popen(  # noqa: S603 - our own module
+                [sys.executable, "-m", "brain_mri.spark.worker", folder],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env={"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+                text=True,
+                errors="replace",
+            )
+            assert process.stdout is not None
+            last: collections.deque[str] = collections.deque(maxlen=_LAST_LINES)
+            try:
+                for line in process.stdout:
+                    text = line.rstrip("\n")
+                    last.append(text.removeprefix(SPOKEN))
+                    if text.startswith(SPOKEN):
+                        driver.send(("line", attempt, seat.rank, text.removeprefix(SPOKEN)))
+                status = process.wait()
+            finally:
+                process.kill()
+            if status == 0:
+                return Path(folder, "result").read_bytes()
+            if status == 1 and Path(folder, "failure").exists():
+                driver.send(("failed", attempt, seat.rank, _loads(Path(folder, "failure").read_bytes())))
+                raise RuntimeError("The driver has the reason and ends the job.")
+            message = _obituary(seat, status, last)
+            driver.send(("died", attempt, seat.rank, message))
+            raise RuntimeError(message)
+
+
+def _obituary(seat: Seat, status: int, last: Sequence[str]) -> str:
+    cause = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+    lines = "".join(f"\n    {line}" for line in last)
+    return f"Worker {seat.rank} on {seat.addresses[seat.rank]} {cause}. Its last lines:{lines or ' none.'}"
+
+
+def dumps(value: Any) -> bytes:
+    """A value as bytes, functions of the main program too."""
+    from pyspark import cloudpickle
+
+    return bytes(cloudpickle.dumps(value))  # type: ignore[no-untyped-call]  # ships no types
+
+
+def _loads(content: bytes) -> Any:
+    from pyspark import cloudpickle
+
+    return cloudpickle.loads(content)
