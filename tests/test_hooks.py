@@ -18,7 +18,9 @@ import pytest
 from kedro.framework.hooks import hook_impl
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
+from kedro.io import DataCatalog, DatasetError
 
+from brain_mri.datasets import CheckpointStore, CheckpointStoreDataset
 from brain_mri.hooks import ProjectHooks, StaleOutputsError
 from brain_mri.pipeline_registry import register_pipelines
 from brain_mri.spark.session import MasterUnreachableError
@@ -179,3 +181,31 @@ def test_what_was_made_of_other_scans_does_not_pass_for_fresh(
     ingest(2, append=True)
     assert provenance.recorded("classifier") is None
     assert provenance.recorded("manifest") is not None
+
+
+def test_checkpoints_end_with_the_publication_of_a_version(tmp_path: Path) -> None:
+    store = CheckpointStore(str(tmp_path / "checkpoints"))
+    hooks = ProjectHooks()
+    hooks._catalog = DataCatalog(
+        {"checkpoints": CheckpointStoreDataset(filepath=str(tmp_path / "checkpoints"))}
+    )
+    store.save("state-01-0001.npz", b"state")
+    for name, left in (("training_log", ["state-01-0001.npz"]), ("classifier", [])):
+        hooks.after_dataset_saved(name, None, None)  # type: ignore[arg-type]  # the node does not matter
+        assert store.names() == left
+
+
+@pytest.mark.parametrize(("distribution", "asked"), [("none", False), ("synchronous", True)])
+def test_training_in_tasks_needs_the_master(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, distribution: str, asked: bool
+) -> None:
+    monkeypatch.setenv("SPARK_MASTER", NOBODY)
+    monkeypatch.setenv("BRAIN_MRI_HDFS_STORAGE", tmp_path.as_uri())
+    bootstrap_project(REPOSITORY)
+    parameters = {"training": {"distribution": distribution}}
+    expected = MasterUnreachableError if asked else DatasetError  # there is nothing to train on
+    with (
+        KedroSession.create(REPOSITORY, env="cluster", runtime_params=parameters) as session,
+        pytest.raises(expected),
+    ):
+        session.run(pipeline_names=["training"])

@@ -68,7 +68,7 @@ class ProjectHooks:
         if "://" in self._storage:  # a disk answers at once
             logger.info("Looking whether %s can be used.", self._storage)
         check_reachable(self._storage)
-        if _uses_spark(pipeline):
+        if _uses_spark(pipeline, self._parameters):
             session.check_configured()
         values: dict[str, object] = {
             f"params:{section}": value for section, value in self._parameters.items() if section != "run"
@@ -193,8 +193,11 @@ class ProjectHooks:
         self._expected = {}
 
 
-def _uses_spark(pipeline: Pipeline) -> bool:
+def _uses_spark(pipeline: Pipeline, parameters: dict[str, Any]) -> bool:
     """Whether a node works with Spark whatever the source is."""
-    return "prepared_parts" in pipeline.all_outputs() or any(
-        name.endswith("@spark") for name in pipeline.datasets()
+    distributed = parameters.get("training", {}).get("distribution", "none") != "none"
+    return (
+        "prepared_parts" in pipeline.all_outputs()
+        or ("trained_network" in pipeline.all_outputs() and distributed)
+        or any(name.endswith("@spark") for name in pipeline.datasets())
     )

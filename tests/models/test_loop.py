@@ -9,8 +9,8 @@ import pytest
 
 from brain_mri.datasets import CheckpointStore
 from brain_mri.models.loop import TrainingDiverged, train_classifier
-from brain_mri.models.network import build_network
-from brain_mri.models.recipe import Recipe
+from brain_mri.models.network import build_network, set_trained_layers
+from brain_mri.models.recipe import Recipe, make_recipe
 from brain_mri.models.steps import TrainingNetwork, evaluate, make_evaluation_step, make_train_step
 from tests.array_shards import ArrayShards
 
@@ -128,7 +128,7 @@ def test_a_training_that_was_broken_off_goes_on_to_the_same_end(  # noqa: PLR091
 
 
 def test_dropout_of_an_example_is_the_same_in_any_batch(recipe: Recipe, train: ArrayShards) -> None:
-    network = TrainingNetwork(build_network(recipe))
+    network = TrainingNetwork(build_network(recipe), recipe)
     images = train.pixels[:6, ..., None].astype(np.float32)
     draws = np.random.default_rng(0).random((6, network.draws), dtype=np.float32)
     whole = network(images, draws).numpy()
@@ -139,19 +139,24 @@ def test_dropout_of_an_example_is_the_same_in_any_batch(recipe: Recipe, train: A
     assert np.abs(whole - kept).max() > 1e-3, "something was dropped"
 
 
-def test_an_image_without_a_label_counts_nothing(recipe: Recipe, train: ArrayShards) -> None:
+@pytest.mark.parametrize("backbone", ["compact", "mobilenetv2"])
+def test_a_share_without_images_moves_no_weights(backbone: str, train: ArrayShards) -> None:
     import keras
 
-    weights = []
-    for count in (8, 9):
-        model = build_network(recipe)
-        step, width = make_train_step(model, keras.optimizers.SGD(0.1), recipe, [1.0] * 4)
-        labels = np.where(np.arange(count) < 8, train.labels[:count], -1)
-        draws = np.random.default_rng(0).random((9, width), dtype=np.float32)[:count]
-        loss, right = step(train.pixels[:count, ..., None], labels, draws, np.float32(8))
-        weights.append([float(loss), int(right), *model.get_weights()])
-    for one, other in zip(*weights, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+    recipe = make_recipe(
+        "baseline", backbone=backbone, weights=None, image_size=64, classes=train.classes, seed=1
+    )
+    model = build_network(recipe, synchronized=True)
+    set_trained_layers(model, recipe, recipe.stages[-1])
+    before = model.get_weights()
+    step, width = make_train_step(model, keras.optimizers.SGD(0.1), recipe, [1.0] * 4)
+    nothing = np.zeros((0, width), np.float32)
+    loss, right = step(train.pixels[:0, ..., None], train.labels[:0], nothing, np.float32(8))
+    assert (float(loss), int(right)) == (0, 0)
+    trained = {variable.path for variable in model.trainable_variables}
+    for variable, value in zip(model.weights, before, strict=True):
+        if variable.path in trained:
+            np.testing.assert_array_equal(variable.numpy(), value)
 
 
 def test_inputs_that_the_recipe_does_not_expect_are_refused(

@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 KEPT = 2
 """States that are kept: the latest, and one before it."""
 
+INITIAL = "initial.npz"
+"""Name of the weights with which workers begin that have no weights file of their own."""
+
 _ARRAYS = ("weights", "optimizer", "best_weights")
 _STATE = re.compile(r"state-(\d+)-(\d+)\.npz")
 
@@ -164,7 +167,7 @@ def save_state(checkpoints: Checkpoints, state: TrainingState) -> None:
 def find_state(checkpoints: Checkpoints, key: str) -> TrainingState | None:
     """The latest state of a training that can be read; None where there is none.
 
-    States of another training are cleared, which is said: two trainings cannot share a store.
+    One of another training is none, which is said: two trainings cannot share a store.
     """
     for name in _states(checkpoints.names()):
         content = checkpoints.load(name)
@@ -177,8 +180,25 @@ def find_state(checkpoints: Checkpoints, key: str) -> TrainingState | None:
             return state
         log.info("Data, recipe or code are others than those of the last checkpoint: training starts anew.")
         break
-    checkpoints.clear()
     return None
+
+
+def pack_weights(weights: Sequence[NDArray[Any]]) -> bytes:
+    """Turn the arrays of `model.get_weights()` into bytes.
+
+    Example:
+        >>> unpack_weights(pack_weights([np.zeros(2), np.ones(1)]))
+        [array([0., 0.]), array([1.])]
+    """
+    buffer = io.BytesIO()
+    np.savez(buffer, *weights)
+    return buffer.getvalue()
+
+
+def unpack_weights(content: bytes) -> list[NDArray[Any]]:
+    """Turn the bytes of :func:`pack_weights` into arrays for `model.set_weights`."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        return [archive[f"arr_{number}"] for number in range(len(archive.files))]
 
 
 def _states(names: Sequence[str]) -> list[str]:

@@ -30,8 +30,11 @@ def processor_cores() -> int:
     return int(joblib.cpu_count())
 
 
-def describe_device() -> str:
+def describe_device(cores: int | None = None) -> str:
     """Say in words what TensorFlow will compute on.
+
+    Args:
+        cores: That TensorFlow was told to use; None for all.
 
     Example:
         >>> describe_device()  # doctest: +SKIP
@@ -42,7 +45,7 @@ def describe_device() -> str:
     devices = len(tf.config.list_physical_devices("GPU"))
     if devices:
         return f"{devices} GPU{'s' if devices > 1 else ''}"
-    cores = processor_cores()
+    cores = cores or processor_cores()
     return f"{cores} CPU core{'s' if cores > 1 else ''}"
 
 

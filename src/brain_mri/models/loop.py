@@ -40,7 +40,6 @@ from brain_mri.models.worker import ALONE, Worker
 
 if TYPE_CHECKING:
     import keras
-    from numpy.typing import NDArray
 
     from brain_mri.models.checkpoints import Checkpoints
     from brain_mri.models.recipe import Recipe, Stage
@@ -60,12 +59,13 @@ class TrainingHistory(TypedDict):
 
     stages: list[StageRecord]
     warnings: list[str]
-    device: str
+    device: str  # of each worker
+    workers: int
     seconds: float
 
 
 @dataclass
-class _Run:
+class Run:
     """A training: what stays the same from the first stage to the last, and what is done so far."""
 
     model: keras.Model
@@ -86,12 +86,12 @@ class _Run:
 
 
 def train_classifier(
-    recipe: Recipe, train: Shards, validation: Shards, checkpoints: Checkpoints, worker: Worker = ALONE
+    recipe: Recipe, train: Shards, validation: Shards, checkpoints: Checkpoints
 ) -> tuple[keras.Model, TrainingHistory]:
     """Build a network and train it through all stages of its recipe; it ends with the best weights seen.
 
-    All arguments but the worker are picklable, so the same function runs in a task elsewhere. A training that
-    was broken off goes on after its last whole epoch, with the same result as if nothing had happened.
+    A training that was broken off goes on after its last whole epoch, with the same result as if nothing had
+    happened.
 
     Args:
         recipe: Decides everything.
@@ -99,8 +99,6 @@ def train_classifier(
         validation: Labelled images that decide about learning rate, stopping and the best weights.
         checkpoints: Gets the state of the training after every epoch. What another training left there is
             cleared.
-        worker: Which of the workers this is, if several train one network together: each takes its share of
-            every batch, and all end with the same weights.
 
     Returns:
         The trained network; a record per stage and epoch, and sentences about what looks wrong.
@@ -115,15 +113,30 @@ def train_classifier(
         >>> history["stages"][-1]["epochs"][-1]["validation_accuracy"]  # doctest: +SKIP
         0.93
     """
-    _check_shards(recipe, train, "training")
-    _check_shards(recipe, validation, "validation")
-    device = describe_device()
-    if worker.is_chief:
-        _announce(recipe, train, validation, device)
+    check_shards(recipe, train, validation)
     key = training_key(recipe, train, validation)
+    state = find_state(checkpoints, key)
+    if state is None:
+        checkpoints.clear()
+    run = Run(build_network(recipe), recipe, train, validation, checkpoints, ALONE, key)
+    return run.model, train_stages(run, state)
+
+
+def train_stages(run: Run, state: TrainingState | None) -> TrainingHistory:
+    """Train a network through all stages, or through those that are left; it ends with the best weights seen.
+
+    Args:
+        run: With the weights to begin with.
+        state: Where an earlier run of the same training stopped, if there was one.
+
+    Raises:
+        TrainingDiverged: The loss became NaN or infinite.
+    """
+    recipe, worker, validation = run.recipe, run.worker, run.validation
+    device = describe_device(worker.cores)
+    if worker.is_chief:
+        _announce(run, device)
     with worker.scope():
-        run = _Run(build_network(recipe), recipe, train, validation, checkpoints, worker, key)
-        state = find_state(checkpoints, key)
         if state:
             run.stages, run.seconds = list(state.stages), state.seconds
             if worker.is_chief:
@@ -142,35 +155,50 @@ def train_classifier(
     warnings = find_warnings(run.stages, validation.label_counts)
     for warning in warnings if worker.is_chief else ():
         log.warning(warning)
-    return run.model, {"stages": run.stages, "warnings": warnings, "device": device, "seconds": run.elapsed}
+    return {
+        "stages": run.stages,
+        "warnings": warnings,
+        "device": device,
+        "workers": worker.count,
+        "seconds": run.elapsed,
+    }
 
 
-def _check_shards(recipe: Recipe, shards: Shards, what: str) -> None:
-    if shards.rows == 0:
-        raise ValueError(f"There are no {what} images.")
-    if shards.image_size != recipe.image_size or tuple(shards.classes) != recipe.classes:
-        raise ValueError(
-            f"The {what} images are {shards.image_size} pixels of classes {', '.join(shards.classes)}; the "
-            f"recipe expects {recipe.image_size} pixels of {', '.join(recipe.classes)}. "
-            "Run preprocessing again."
-        )
+def check_shards(recipe: Recipe, train: Shards, validation: Shards) -> None:
+    """See that both sets are of the recipe's size and classes, and not empty.
+
+    Raises:
+        ValueError: One is not; the message names both sides.
+    """
+    for what, shards in (("training", train), ("validation", validation)):
+        if shards.rows == 0:
+            raise ValueError(f"There are no {what} images.")
+        if shards.image_size != recipe.image_size or tuple(shards.classes) != recipe.classes:
+            raise ValueError(
+                f"The {what} images are {shards.image_size} pixels of classes {', '.join(shards.classes)}; "
+                f"the recipe expects {recipe.image_size} pixels of {', '.join(recipe.classes)}. "
+                "Run preprocessing again."
+            )
 
 
-def _announce(recipe: Recipe, train: Shards, validation: Shards, device: str) -> None:
+def _announce(run: Run, device: str) -> None:
+    recipe, workers = run.recipe, run.worker.count
+    cores = workers * (run.worker.cores or processor_cores())
     if device.endswith("GPU") or device.endswith("GPUs"):
         duration = "minutes are known after the first epoch"
     else:
-        minutes = estimate_minutes(recipe, train.rows, validation.rows, processor_cores())
+        minutes = estimate_minutes(recipe, run.train.rows, run.validation.rows, cores)
         duration = f"about {max(1, round(minutes))} min"
     log.info(
         "Training %s (recipe %s, weights %s) on %s: %s training and %s validation images, "
         "up to %d epochs, %s.",
-        recipe.backbone, recipe.name, recipe.weights or "random", device, f"{train.rows:,}",
-        f"{validation.rows:,}", recipe.epochs, duration,
+        recipe.backbone, recipe.name, recipe.weights or "random",
+        device if workers == 1 else f"{workers} workers of {device} each", f"{run.train.rows:,}",
+        f"{run.validation.rows:,}", recipe.epochs, duration,
     )  # fmt: skip
 
 
-def _train_stage(run: _Run, number: int, state: TrainingState | None) -> StageRecord:
+def _train_stage(run: Run, number: int, state: TrainingState | None) -> StageRecord:
     """Train one stage, from its beginning or from a state within it."""
     import keras
 
@@ -225,7 +253,7 @@ def _slots(optimizer: keras.optimizers.Optimizer) -> list[Any]:
 
 
 def _train_epoch(  # noqa: PLR0917 - what an epoch hangs on
-    run: _Run, number: int, epoch: int, step: Step, draws: int, evaluation_step: Step, learning_rate: float
+    run: Run, number: int, epoch: int, step: Step, draws: int, evaluation_step: Step, learning_rate: float
 ) -> EpochRecord:
     started = time.perf_counter()
     trained = _run_training_pass(run, number, epoch, step, draws)
@@ -246,7 +274,7 @@ def _train_epoch(  # noqa: PLR0917 - what an epoch hangs on
     }
 
 
-def _run_training_pass(run: _Run, number: int, epoch: int, step: Step, draws: int) -> Measured:
+def _run_training_pass(run: Run, number: int, epoch: int, step: Step, draws: int) -> Measured:
     """Take one step per batch of a freshly shuffled training set."""
     train, recipe, worker, stage = run.train, run.recipe, run.worker, run.recipe.stages[number]
     order = int(np.random.SeedSequence((recipe.seed, number, epoch)).generate_state(1)[0])
@@ -256,7 +284,7 @@ def _run_training_pass(run: _Run, number: int, epoch: int, step: Step, draws: in
     for position, (pixels, labels, index) in enumerate(batches):
         rows = min(stage.batch_size, train.rows - position * stage.batch_size)
         drawn = draw(index.numpy(), recipe.seed, number, epoch, draws)
-        batch_loss, batch_right = step(*_never_empty(pixels, labels, drawn), np.float32(rows))
+        batch_loss, batch_right = step(pixels, labels, drawn, np.float32(rows))
         loss_sum += float(batch_loss)
         right += int(batch_right)
         images += len(labels)
@@ -270,15 +298,6 @@ def _run_training_pass(run: _Run, number: int, epoch: int, step: Step, draws: in
                 f"{-(-train.rows // worker.count):,}", images / (now - started),
             )  # fmt: skip
     return measured(worker, loss_sum, right, images)
-
-
-def _never_empty(pixels: Any, labels: Any, draws: NDArray[np.float32]) -> tuple[Any, Any, Any]:
-    """A share of a batch, or one image that counts nothing: a worker without images takes the step too."""
-    if len(labels):
-        return pixels, labels, draws
-    _, height, width, channels = pixels.shape
-    blank = np.zeros((1, height, width, channels), np.uint8)
-    return blank, np.full(1, -1, np.int64), np.ones((1, draws.shape[1]), np.float32)
 
 
 def _check_finite(loss: float, when: str, stage: Stage) -> None:

@@ -25,11 +25,12 @@ CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 """Mean of ImageNet's channels, as `keras.applications.resnet50.preprocess_input` subtracts it."""
 
 
-def build_network(recipe: Recipe) -> keras.Model:
+def build_network(recipe: Recipe, *, synchronized: bool = False) -> keras.Model:
     """Build the classifier of a recipe, with its weights.
 
     Args:
         recipe: Names backbone, weights, image size, classes, head and seed.
+        synchronized: Whether batch normalisation of the head uses the statistics of all workers' shares.
 
     Returns:
         A Keras model from grey values in [0, 255], uint8 or float32 ``(b, size, size, 1)``, to probabilities
@@ -54,7 +55,10 @@ def build_network(recipe: Recipe) -> keras.Model:
         for number, block in enumerate(recipe.head, start=1):
             x = keras.layers.Dense(block.units, activation="relu", name=f"head_dense_{number}")(x)
             if block.batch_norm:
-                x = keras.layers.BatchNormalization(name=f"head_batch_norm_{number}")(x)
+                normalise = keras.layers.BatchNormalization(
+                    synchronized=synchronized, name=f"head_batch_norm_{number}"
+                )
+                x = normalise(x)
             if block.dropout:
                 x = keras.layers.Dropout(block.dropout, name=f"head_dropout_{number}")(x)
         outputs = keras.layers.Dense(len(recipe.classes), activation="softmax", name="probabilities")(x)

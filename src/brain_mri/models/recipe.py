@@ -42,7 +42,7 @@ class Stage(_Frozen):
     Attributes:
         name: What logs and figures call it.
         epochs: Passes over the training set, at most.
-        batch_size: Images a step.
+        batch_size: Images a step, of all workers together.
         learning_rate: Of Adam, at the start of the stage.
         unfrozen_layers: How many of the backbone's last layers are trained: 0 trains the head alone, "all"
             everything.
@@ -149,6 +149,7 @@ def make_recipe(
     classes: tuple[str, ...],
     seed: int,
     epochs: int | None = None,
+    batch_size: int | None = None,
 ) -> Recipe:
     """Make a named recipe for a backbone.
 
@@ -160,6 +161,7 @@ def make_recipe(
         classes: Class keys in the order of the labels.
         seed: As in :class:`Recipe`.
         epochs: A limit on the epochs of each stage, for a quick try; None takes the recipe's own.
+        batch_size: Images a step, of all workers together; None takes the recipe's own.
 
     Raises:
         ValueError: A name that is not known, with the nearest match.
@@ -170,6 +172,8 @@ def make_recipe(
     stages: tuple[Stage, ...] = own.pop("stages")
     if epochs is not None:
         stages = tuple(stage.model_copy(update={"epochs": min(stage.epochs, epochs)}) for stage in stages)
+    if batch_size is not None:
+        stages = tuple(stage.model_copy(update={"batch_size": batch_size}) for stage in stages)
     return Recipe(
         name=name,
         backbone=backbone,

@@ -39,12 +39,14 @@ class TrainingNetwork:
             dropped.
     """
 
-    def __init__(self, model: keras.Model) -> None:
+    def __init__(self, model: keras.Model, recipe: Recipe) -> None:
         import keras
 
+        names = [layer.name for layer in model.layers]
+        start = model.layers[names.index(recipe.backbone) + 1].input
+        self._base = keras.Model(model.input, start)
         self._pieces: list[tuple[keras.Model, float]] = []
         self.draws = DRAWS
-        start = model.input
         for layer in model.layers:
             if isinstance(layer, keras.layers.Dropout):
                 self._pieces.append((keras.Model(start, layer.input), layer.rate))
@@ -53,10 +55,16 @@ class TrainingNetwork:
         self._pieces.append((keras.Model(start, model.output), 0.0))
 
     def __call__(self, images: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        """Probabilities ``(b, classes)`` of images ``(b, h, w, 1)`` with draws ``(b, self.draws)``."""
+        """Probabilities ``(b, classes)`` of images ``(b, h, w, 1)`` with draws ``(b, self.draws)``.
+
+        A worker whose share of a batch is empty takes the step all the same; TensorFlow's convolutions fail
+        without an image, so they get a black one, of which nothing remains.
+        """
         import tensorflow as tf
 
-        values, place = images, DRAWS
+        count = tf.shape(images)[0]
+        never_empty = tf.pad(images, [[0, tf.maximum(1 - count, 0)], [0, 0], [0, 0], [0, 0]])
+        values, place = self._base(never_empty, training=True)[:count], DRAWS
         for piece, rate in self._pieces:
             values = piece(values, training=True)
             if rate:
@@ -86,7 +94,7 @@ def make_train_step(
     Returns:
         ``step(pixels uint8 (b, h, w, 1), labels int64 (b,), draws float32 (b, n), rows float32 ())`` → (sum
         of losses, right answers) of these images; `rows` is the number of images in the whole batch, that of
-        all workers. A label of -1 makes an image count nothing. And n, the numbers to draw per example.
+        all workers. There may be none here. And n, the numbers to draw per example.
     """
     import keras
     import tensorflow as tf
@@ -94,13 +102,12 @@ def make_train_step(
     variables = model.trainable_variables
     optimizer.build(variables)
     values = [variable.value for variable in variables]
-    network = TrainingNetwork(model)
+    network = TrainingNetwork(model, recipe)
     class_weight = tf.constant(weights if recipe.class_weights else [1.0] * len(recipe.classes), tf.float32)
 
     def step(pixels: tf.Tensor, labels: tf.Tensor, draws: tf.Tensor, rows: tf.Tensor) -> tuple[Any, Any]:
         images = augment(tf.cast(pixels, tf.float32), draws, recipe.augmentation)
         truth = tf.one_hot(labels, len(recipe.classes))
-        weight = tf.where(labels < 0, 0.0, tf.gather(class_weight, tf.maximum(labels, 0)))
         # Watching the trained variables alone keeps a frozen base out of the tape.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)
@@ -108,7 +115,7 @@ def make_train_step(
             losses = keras.losses.categorical_crossentropy(
                 truth, probabilities, label_smoothing=recipe.label_smoothing
             )
-            total = tf.reduce_sum(losses * weight)
+            total = tf.reduce_sum(losses * tf.gather(class_weight, labels))
             loss = total / rows
         optimizer.apply(tape.gradient(loss, values), variables)
         return total, _count_right(probabilities, labels)

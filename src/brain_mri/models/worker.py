@@ -17,11 +17,13 @@ class Worker:
         rank: From 0; the chief, who logs and keeps the checkpoints, is 0.
         count: Of the workers.
         strategy: A `tf.distribute.Strategy` with one replica a worker; None for the only one.
+        cores: That it was told to use; None for all that this process may use.
     """
 
     rank: int = 0
     count: int = 1
     strategy: Any = None
+    cores: int | None = None
 
     @property
     def is_chief(self) -> bool:
@@ -55,10 +57,13 @@ class Worker:
     def _add(self) -> Callable[..., Any]:
         import tensorflow as tf
 
-        def add(values: tf.Tensor) -> tf.Tensor:
-            return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
+        strategy = self.strategy
 
-        compiled = self.compile(add, [tf.TensorSpec((None,), tf.float64)])
+        def add(values: tf.Tensor) -> tf.Tensor:
+            own = strategy.run(tf.identity, args=(values,))
+            return strategy.reduce(tf.distribute.ReduceOp.SUM, own, axis=None)
+
+        compiled = tf.function(add, input_signature=[tf.TensorSpec((None,), tf.float64)])
         return lambda values: compiled(tf.constant(values, tf.float64))
 
 

@@ -23,8 +23,10 @@ from brain_mri.models.loop import train_classifier
 from brain_mri.models.predict import Predictions, predict_shards
 from brain_mri.models.recipe import Recipe, make_recipe
 from brain_mri.models.shards import Shards
+from brain_mri.models.together import train_together
 from brain_mri.models.version import Calibration, TrainedClassifier
 from brain_mri.pipelines.training.parameters import TrainingParameters
+from brain_mri.spark.together import TogetherLauncher
 
 if TYPE_CHECKING:
     from keras import Model
@@ -76,6 +78,7 @@ def choose_recipe(
         classes=classes,
         seed=parameters.seed,
         epochs=parameters.epochs,
+        batch_size=parameters.global_batch_size,
     )
 
 
@@ -86,7 +89,7 @@ def train_network(
     split_metadata: Mapping[str, Any],
     parameters: TrainingParameters,
 ) -> tuple[Model, dict[str, Any]]:
-    """Build and train the network of a run.
+    """Build and train the network of a run, in this process or in Spark tasks.
 
     Args:
         train: Images to learn from.
@@ -97,12 +100,14 @@ def train_network(
 
     Returns:
         The trained Keras model, and the log: ``recipe`` beside the ``stages``, ``warnings``, ``device`` and
-        ``seconds`` of :class:`brain_mri.models.loop.TrainingHistory`.
+        ``workers`` and ``seconds`` of :class:`brain_mri.models.loop.TrainingHistory`.
 
     Raises:
         OtherPreparationError: The sets were not prepared together.
         WeightsError: The weights cannot be had or do not fit.
         TrainingDiverged: The loss became NaN or infinite.
+        TooFewSlotsError: Spark cannot run all workers at the same time.
+        WorkerDiedError: A worker died again and again.
     """
     if train.preparation != validation.preparation:
         raise OtherPreparationError(
@@ -111,7 +116,11 @@ def train_network(
         )
     kind = split_metadata["source"]["kind"]
     recipe = choose_recipe(parameters, kind, train.image_size, tuple(train.classes))
-    network, history = train_classifier(recipe, train, validation, checkpoints)
+    if parameters.distribution == "synchronous":
+        launcher = TogetherLauncher(parameters.num_workers, parameters.worker_cores)
+        network, history = train_together(recipe, train, validation, checkpoints, launcher)
+    else:
+        network, history = train_classifier(recipe, train, validation, checkpoints)
     return network, {"recipe": recipe.model_dump(mode="json"), **history}
 
 
@@ -214,7 +223,7 @@ def describe_model(
         },
         "calibration": calibration.model_dump(),
         "onnx_difference": graph.difference,
-        "training": {"seconds": history["seconds"], "device": history["device"]},
+        "training": {name: history[name] for name in ("seconds", "device", "workers")},
         "warnings": list(history["warnings"]),
         "versions": library_versions(),
     }

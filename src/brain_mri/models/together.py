@@ -1,0 +1,137 @@
+"""Synchronous training: several workers take every step together, each on its share of the batch.
+
+The method is data-parallel stochastic gradient descent with an all-reduce of the gradients (Goyal et al.,
+"Accurate, Large Minibatch SGD", 2017), by TensorFlow's own `MultiWorkerMirroredStrategy`. A worker's gradient
+is that of its summed losses over the rows of the whole batch, so the sum over all workers is what one worker
+would have; nothing of an example hangs on which worker has it. What remains is the order of floating-point
+sums.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from brain_mri.models.checkpoints import (
+    INITIAL,
+    find_state,
+    pack_weights,
+    training_key,
+    unpack_weights,
+)
+from brain_mri.models.loop import Run, TrainingHistory, check_shards, train_stages
+from brain_mri.models.network import build_network
+from brain_mri.models.worker import Worker
+
+if TYPE_CHECKING:
+    import keras
+
+    from brain_mri.models.checkpoints import Checkpoints
+    from brain_mri.models.recipe import Recipe
+    from brain_mri.models.shards import Shards
+
+
+class Seat(Protocol):
+    """What a worker knows of itself and the others; `brain_mri.spark.together.Seat` is one.
+
+    Attributes:
+        rank: From 0.
+        addresses: `host:port` of every worker, by rank.
+        cores: That this worker may use.
+    """
+
+    @property
+    def rank(self) -> int: ...  # noqa: D102
+    @property
+    def addresses(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def cores(self) -> int: ...  # noqa: D102
+
+
+class Launcher(Protocol):
+    """Runs a function once per worker, all at once; `brain_mri.spark.together.TogetherLauncher` is one."""
+
+    def run(self, function: Callable[[Any], TrainingHistory]) -> list[TrainingHistory]:
+        """Return what each worker returned, by rank."""
+        ...
+
+
+def train_together(
+    recipe: Recipe, train: Shards, validation: Shards, checkpoints: Checkpoints, launcher: Launcher
+) -> tuple[keras.Model, TrainingHistory]:
+    """Train as :func:`brain_mri.models.loop.train_classifier` does, on all workers of a launcher.
+
+    The chief keeps the state of the training in the store after every epoch. When a worker dies, the launcher
+    starts all of them again and they go on from there; so does the same call after this process has died.
+
+    Args:
+        recipe: Decides everything; a batch of a stage is that of all workers together.
+        train: Labelled images to learn from; every worker reads its share.
+        validation: Labelled images that decide about learning rate, stopping and the best weights.
+        checkpoints: A store that all workers reach.
+        launcher: Starts the workers.
+
+    Returns:
+        As `train_classifier`: the trained network, in this process, and the history.
+
+    Raises:
+        WeightsError: The weights cannot be had or do not fit.
+        TrainingDiverged: The loss became NaN or infinite.
+        ValueError: Images or classes are not those of the recipe, or there are none.
+
+    Example:
+        >>> network, history = train_together(
+        ...     recipe, train, validation, checkpoints, TogetherLauncher(workers=2)
+        ... )  # doctest: +SKIP
+    """
+    check_shards(recipe, train, validation)
+    key = training_key(recipe, train, validation)
+    model = build_network(recipe)
+    if find_state(checkpoints, key) is None:
+        checkpoints.clear()
+        checkpoints.save(INITIAL, pack_weights(model.get_weights()))
+    # Workers begin with those weights, and may have no weights file.
+    own = recipe.model_copy(update={"weights": None})
+    history = launcher.run(partial(train_share, own, train, validation, checkpoints, key))[0]
+    final = find_state(checkpoints, key)
+    if final is None:
+        raise ValueError(
+            "The state of the training has gone from its store while it ran. Repeat the command."
+        )
+    model.set_weights(final.best_weights)
+    return model, history
+
+
+def train_share(  # noqa: PLR0917 - a partial of all but the seat is what travels
+    recipe: Recipe, train: Shards, validation: Shards, checkpoints: Checkpoints, key: str, seat: Seat
+) -> TrainingHistory:
+    """Be one of the workers: to be called in a fresh process, before TensorFlow has done anything.
+
+    Raises:
+        OSError: Workers found different states in the store; they should be started again.
+    """
+    # What TensorFlow reads when it is imported.
+    cluster = {"worker": list(seat.addresses)}
+    os.environ["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": seat.rank}})
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(seat.cores)
+    tf.config.threading.set_inter_op_parallelism_threads(seat.cores)
+    # Before any tensor is made.
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    worker = Worker(seat.rank, len(seat.addresses), strategy, seat.cores)
+    state = find_state(checkpoints, key)
+    place = 0 if state is None else 1_000_000 * len(state.stages) + len(state.epochs)
+    if worker.total(place)[0] != place * worker.count:
+        raise OSError("Workers found different states of the training: one was still being written.")
+    with worker.scope():
+        model = build_network(recipe, synchronized=True)
+    initial = checkpoints.load(INITIAL)
+    if initial is None:
+        raise OSError("The weights to begin with are not in the store.")
+    model.set_weights(unpack_weights(initial))
+    run = Run(model, recipe, train, validation, checkpoints, worker, key)
+    return train_stages(run, state)

@@ -1,0 +1,52 @@
+"""Training in tasks of a cluster: the same network as in one process, on a Spark cluster and on YARN."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from brain_mri.imaging.phantom import write_phantom_folder
+from tests.cluster_runs import SMALL, Project, finish, read
+from tests.clusters import Cluster
+
+pytestmark = [pytest.mark.cluster, pytest.mark.spark, pytest.mark.tensorflow, pytest.mark.slow]
+
+MAX_DIFFERENCE = 1e-5
+
+
+@pytest.mark.parametrize("options", [(), ("--yarn",)], ids=["standalone", "yarn"])
+def test_workers_on_a_cluster_train_the_same_network(
+    start_cluster: Callable[..., Cluster],
+    options: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = start_cluster(*options)
+    cluster.use(monkeypatch)
+    write_phantom_folder(tmp_path / "scans", images=160, seed=5, processes=1)
+    project = Project(tmp_path / "project", cluster.base_environment)
+    parameters = f"ingestion.source={tmp_path / 'scans'},{SMALL}"
+    root = "hdfs:///trained"
+    finish(project.run("--pipelines=ingestion,preprocessing,training", root=root, parameters=parameters))
+    alone = weights(root, tmp_path)
+    said = finish(
+        project.run(
+            "--pipelines=training", root=root, parameters=f"{parameters},training.distribution=synchronous"
+        )
+    )
+    assert "2 workers of 1 CPU core each" in said
+    together = weights(root, tmp_path)
+    worst = max(float(np.abs(one - other).max()) for one, other in zip(alone, together, strict=True))
+    assert 0 < worst < MAX_DIFFERENCE, "both were trained, to the same end"
+
+
+def weights(root: str, folder: Path) -> list[Any]:
+    """Weights of the network that was trained last."""
+    import keras
+
+    (folder / "network.keras").write_bytes(read(root, "06_models/trained_network.keras"))
+    return list(keras.saving.load_model(folder / "network.keras", compile=False).get_weights())
