@@ -18,9 +18,12 @@ pytestmark = [pytest.mark.cluster, pytest.mark.spark, pytest.mark.tensorflow, py
 MAX_DIFFERENCE = 1e-5
 
 
-@pytest.mark.parametrize("options", [(), ("--yarn",)], ids=["standalone", "yarn"])
+@pytest.mark.parametrize(
+    ("cores", "options"), [(2, ("--worker-cores", "2")), (1, ("--yarn",))], ids=["standalone", "yarn"]
+)
 def test_workers_on_a_cluster_train_the_same_network(
     start_cluster: Callable[..., Cluster],
+    cores: int,
     options: tuple[str, ...],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -29,19 +32,22 @@ def test_workers_on_a_cluster_train_the_same_network(
     cluster.use(monkeypatch)
     write_phantom_folder(tmp_path / "scans", images=160, seed=5, processes=1)
     project = Project(tmp_path / "project", cluster.base_environment)
-    parameters = f"ingestion.source={tmp_path / 'scans'},{SMALL}"
+    small = SMALL.replace("training.epochs=2", "training.epochs=1")  # rounding adds up from step to step
+    parameters = f"ingestion.source={tmp_path / 'scans'},{small}"
     root = "hdfs:///trained"
     finish(project.run("--pipelines=ingestion,preprocessing,training", root=root, parameters=parameters))
     alone = weights(root, tmp_path)
-    said = finish(
-        project.run(
-            "--pipelines=training", root=root, parameters=f"{parameters},training.distribution=synchronous"
-        )
-    )
-    assert "2 workers of 1 CPU core each" in said
+    distributed = f"{parameters},training.distribution=synchronous,training.worker_cores={cores}"
+    said = finish(project.run("--pipelines=training", root=root, parameters=distributed))
+    assert f"2 workers of {cores} CPU core{'s' * (cores > 1)} each" in said
     together = weights(root, tmp_path)
     worst = max(float(np.abs(one - other).max()) for one, other in zip(alone, together, strict=True))
     assert 0 < worst < MAX_DIFFERENCE, "both were trained, to the same end"
+
+    more = distributed.replace(f"worker_cores={cores}", "worker_cores=3")
+    said = finish(project.run("--pipelines=training", root=root, parameters=more), status=1)
+    assert "2 workers of 3 cores have to run at the same time" in said
+    assert "has room for 0." in said
 
 
 def weights(root: str, folder: Path) -> list[Any]:

@@ -67,12 +67,13 @@ def test_one_that_cannot_be_read_is_passed_over(
     assert "state-01-0003.npz cannot be read" in caplog.text
 
 
-def test_one_of_another_training_is_none(
+def test_those_of_another_training_are_removed(
     checkpoints: CheckpointStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     save_state(checkpoints, state(2))
     with caplog.at_level(logging.INFO, logger="brain_mri"):
         assert find_state(checkpoints, "another") is None
+    assert checkpoints.names() == []
     assert caplog.messages == [
         "Data, recipe or code are others than those of the last checkpoint: training starts anew."
     ]

@@ -165,6 +165,21 @@ def test_a_killed_worker_costs_an_epoch_and_changes_nothing(  # noqa: PLR0917 - 
     assert compare(undisturbed, together) == 0
 
 
+def test_a_training_of_one_process_is_continued_by_several(
+    spark: Any,
+    recipe: Recipe,
+    stored: tuple[ShardSet, ShardSet],
+    stores: Callable[[str], CheckpointStore],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    alone = train_classifier(recipe, *stored, stores("alone"))
+    stores("alone").remove("state-01-0002.npz")
+    with caplog.at_level(logging.INFO, logger="brain_mri"):
+        together = train_together(recipe, *stored, stores("alone"), TogetherLauncher(2))
+    assert "Going on after epoch 1 of stage 'from scratch', from the last checkpoint." in caplog.messages
+    assert compare(alone, together) < MAX_DIFFERENCE
+
+
 def has_state(store: CheckpointStore, epoch: int) -> bool:
     return f"state-01-{epoch:04d}.npz" in store.names()
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Client
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from brain_mri.spark.together import Seat, TogetherLauncher, TooFewSlotsError, WorkerDiedError
+from brain_mri.spark.together import Seat, TogetherLauncher, TooFewSlotsError, WorkerDiedError, _Ear
 
 pytestmark = pytest.mark.spark
 
@@ -34,7 +37,7 @@ def test_every_worker_has_its_seat_and_is_a_process_of_its_own(spark: Any) -> No
 def test_what_workers_say_reaches_the_driver_while_they_work(
     spark: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    go_on = tmp_path / "go on"
+    go_on, heard = tmp_path / "go on", list[str]()
 
     def speak(seat: Seat) -> None:
         logging.getLogger("brain_mri.test").info("Epoch 1 of rank %d.", seat.rank)
@@ -46,6 +49,7 @@ def test_what_workers_say_reaches_the_driver_while_they_work(
         deadline = time.monotonic() + 60
         while len([m for m in caplog.messages if "Epoch 1" in m]) < 2 and time.monotonic() < deadline:
             time.sleep(0.01)
+        heard.extend(m for m in caplog.messages if "Epoch 1" in m)
         go_on.touch()
 
     waiting = threading.Thread(target=wait_for_the_lines)
@@ -53,13 +57,13 @@ def test_what_workers_say_reaches_the_driver_while_they_work(
     with caplog.at_level(logging.INFO, logger="brain_mri"):
         TogetherLauncher(workers=2).run(speak)
     waiting.join()
-    assert {"Epoch 1 of rank 0.", "Worker 1: Epoch 1 of rank 1."} <= set(caplog.messages)
+    assert set(heard) == {"Epoch 1 of rank 0.", "Worker 1: Epoch 1 of rank 1."}
     assert "noise" not in caplog.text
 
 
 def test_too_few_slots_are_named_before_anything_starts(spark: Any) -> None:
     slots = spark.sparkContext.defaultParallelism
-    expected = rf"{slots + 1} workers of 1 core .* offers {slots} free cores"
+    expected = rf"{slots + 1} workers of 1 core .* has room for {slots}\. Ask for fewer"
     with pytest.raises(TooFewSlotsError, match=expected):
         TogetherLauncher(workers=slots + 1).run(lambda seat: seat.rank)
 
@@ -87,8 +91,10 @@ def test_after_a_death_all_are_started_again(spark: Any, tmp_path: Path) -> None
         mark = tmp_path / f"rank {seat.rank}"
         mark.write_text(f"{mark.read_text() if mark.exists() else ''}x")
         if seat.rank == 1 and mark.read_text() == "x":
+            while not (tmp_path / "rank 0").exists():
+                time.sleep(0.01)
             os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(2 if mark.read_text() == "x" else 0)
+        time.sleep(600 if mark.read_text() == "x" else 0)
         return len(mark.read_text())
 
     assert TogetherLauncher(workers=2).run(die_once) == [2, 2]
@@ -104,3 +110,63 @@ def test_a_worker_that_dies_again_and_again_is_quoted(spark: Any) -> None:
 
     with pytest.raises(WorkerDiedError, match=r"(?s)^Worker 1 on .* signal 9.*Out of the memory that it"):
         TogetherLauncher(workers=2).run(die)
+
+
+class Awkward(Exception):  # noqa: N818 - it is only raised here
+    """An error that cannot be made anew from what it was pickled as."""
+
+    def __init__(self, code: int, *, reason: str) -> None:
+        super().__init__(f"{code}: {reason}")
+
+
+def test_an_error_that_cannot_travel_arrives_as_its_traceback(spark: Any) -> None:
+    def fail(seat: Seat) -> None:
+        raise Awkward(7, reason="The scanner is on fire")
+
+    with pytest.raises(RuntimeError, match=r"(?s)In the worker.*7: The scanner is on fire"):
+        TogetherLauncher(workers=1).run(fail)
+
+
+def test_a_missing_permission_is_no_death(spark: Any, tmp_path: Path) -> None:
+    def fail(seat: Seat) -> None:
+        with (tmp_path / "starts").open("a") as starts:
+            starts.write("x")
+        raise PermissionError("You may not write below /models.")
+
+    with pytest.raises(PermissionError, match="below /models"):
+        TogetherLauncher(workers=1).run(fail)
+    assert (tmp_path / "starts").read_text() == "x"
+
+
+def test_a_stranger_is_not_heard_and_holds_up_nobody(spark: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with _Ear(spark.sparkContext.getConf()) as ear, socket.create_connection(ear.address) as silent:
+        with pytest.raises(AuthenticationError):
+            Client(ear.address, authkey=b"a guess")
+        with caplog.at_level(logging.INFO, logger="brain_mri"):
+            with Client(ear.address, authkey=ear.key) as worker:
+                worker.send(("line", 1, 0, "heard"))
+            deadline = time.monotonic() + 30
+            while not caplog.messages and time.monotonic() < deadline:
+                time.sleep(0.01)
+        assert caplog.messages == ["heard"]
+        assert silent.fileno() >= 0
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(ear.address, 5)
+
+
+def test_nothing_of_the_orders_stays_behind(spark: Any, tmp_path: Path) -> None:
+    def fail(seat: Seat) -> None:
+        (tmp_path / str(seat.rank)).write_text(sys.argv[-1])
+        while len(list(tmp_path.iterdir())) < 2:
+            time.sleep(0.01)
+        if seat.rank == 1:
+            raise ValueError("Enough.")
+        time.sleep(600)
+
+    with pytest.raises(ValueError, match="Enough"):
+        TogetherLauncher(workers=2).run(fail)
+    folders = [Path(mark.read_text()) for mark in tmp_path.iterdir()]
+    deadline = time.monotonic() + 30
+    while any(folder.exists() for folder in folders) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(folder.exists() for folder in folders)

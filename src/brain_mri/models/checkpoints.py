@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import inspect
 import io
 import json
 import logging
@@ -116,7 +117,7 @@ class TrainingState:
         """The state that :meth:`to_bytes` wrote.
 
         Raises:
-            ValueError, KeyError, EOFError, zipfile.BadZipFile: It is none.
+            ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile: It is none.
         """
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             facts = json.loads(str(archive["facts"]))
@@ -138,7 +139,9 @@ def training_key(recipe: Recipe, train: Shards, validation: Shards) -> str:
 
     How many workers share the work is not among it, nor the machine.
     """
-    weights = Path(recipe.weights) if recipe.weights else None
+    weights = Path(recipe.weights).expanduser() if recipe.weights else None
+    # The network, the steps and the order in which images come.
+    sources = [*sorted(Path(__file__).parent.glob("*.py")), Path(inspect.getfile(type(train)))]
     sets = [
         [shards.preparation, shards.rows, sorted(shards.label_counts.items())]
         for shards in (train, validation)
@@ -147,7 +150,7 @@ def training_key(recipe: Recipe, train: Shards, validation: Shards) -> str:
         recipe.model_dump(mode="json"),
         _sha256(weights.read_bytes()) if weights and weights.is_file() else "",
         sets,
-        [_sha256(path.read_bytes()) for path in sorted(Path(__file__).parent.glob("*.py"))],
+        [_sha256(path.read_bytes()) for path in sources],
         [importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy")],
     ]
     return _sha256(json.dumps(ingredients, sort_keys=True).encode())
@@ -167,19 +170,22 @@ def save_state(checkpoints: Checkpoints, state: TrainingState) -> None:
 def find_state(checkpoints: Checkpoints, key: str) -> TrainingState | None:
     """The latest state of a training that can be read; None where there is none.
 
-    One of another training is none, which is said: two trainings cannot share a store.
+    States of another training are removed, which is said: two trainings cannot share a store.
     """
+    others = False
     for name in _states(checkpoints.names()):
         content = checkpoints.load(name)
         try:
             state = TrainingState.from_bytes(content or b"")
-        except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             log.warning("The checkpoint %s cannot be read and is passed over: %s", name, error)
             continue
         if state.key == key:
             return state
+        others = True
+        checkpoints.remove(name)
+    if others:
         log.info("Data, recipe or code are others than those of the last checkpoint: training starts anew.")
-        break
     return None
 
 

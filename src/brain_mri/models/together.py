@@ -34,6 +34,16 @@ if TYPE_CHECKING:
     from brain_mri.models.shards import Shards
 
 
+class CheckpointLostError(RuntimeError):
+    """What was kept in the store of checkpoints is not there any more."""
+
+
+class StatesDifferError(RuntimeError):
+    """A state was still being written while workers looked for the latest."""
+
+    start_again = True  # what a launcher does
+
+
 class Seat(Protocol):
     """What a worker knows of itself and the others; `brain_mri.spark.together.Seat` is one.
 
@@ -80,6 +90,7 @@ def train_together(
     Raises:
         WeightsError: The weights cannot be had or do not fit.
         TrainingDiverged: The loss became NaN or infinite.
+        CheckpointLostError: The last state cannot be read.
         ValueError: Images or classes are not those of the recipe, or there are none.
 
     Example:
@@ -92,14 +103,14 @@ def train_together(
     model = build_network(recipe)
     if find_state(checkpoints, key) is None:
         checkpoints.clear()
+        # Workers may have no weights file.
         checkpoints.save(INITIAL, pack_weights(model.get_weights()))
-    # Workers begin with those weights, and may have no weights file.
-    own = recipe.model_copy(update={"weights": None})
-    history = launcher.run(partial(train_share, own, train, validation, checkpoints, key))[0]
+    history = launcher.run(partial(train_share, recipe, train, validation, checkpoints, key))[0]
     final = find_state(checkpoints, key)
-    if final is None:
-        raise ValueError(
-            "The state of the training has gone from its store while it ran. Repeat the command."
+    if final is None or len(final.epochs) != len(history["stages"][-1]["epochs"]):
+        raise CheckpointLostError(
+            "The last state of the training cannot be read from its store of checkpoints, though it was "
+            "written there. Repeat the command: it goes on from the state before."
         )
     model.set_weights(final.best_weights)
     return model, history
@@ -111,7 +122,8 @@ def train_share(  # noqa: PLR0917 - a partial of all but the seat is what travel
     """Be one of the workers: to be called in a fresh process, before TensorFlow has done anything.
 
     Raises:
-        OSError: Workers found different states in the store; they should be started again.
+        StatesDifferError: Workers found different states in the store.
+        CheckpointLostError: The weights to begin with are not there.
     """
     # What TensorFlow reads when it is imported.
     cluster = {"worker": list(seat.addresses)}
@@ -126,12 +138,13 @@ def train_share(  # noqa: PLR0917 - a partial of all but the seat is what travel
     state = find_state(checkpoints, key)
     place = 0 if state is None else 1_000_000 * len(state.stages) + len(state.epochs)
     if worker.total(place)[0] != place * worker.count:
-        raise OSError("Workers found different states of the training: one was still being written.")
+        raise StatesDifferError("Workers found different states of the training in its store.")
     with worker.scope():
-        model = build_network(recipe, synchronized=True)
-    initial = checkpoints.load(INITIAL)
-    if initial is None:
-        raise OSError("The weights to begin with are not in the store.")
-    model.set_weights(unpack_weights(initial))
+        model = build_network(recipe.model_copy(update={"weights": None}), synchronized=True)
+    if state is None:
+        initial = checkpoints.load(INITIAL)
+        if initial is None:
+            raise CheckpointLostError(f"{INITIAL} is missing from the checkpoints. Repeat the command.")
+        model.set_weights(unpack_weights(initial))
     run = Run(model, recipe, train, validation, checkpoints, worker, key)
     return train_stages(run, state)

@@ -21,9 +21,10 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from multiprocessing.connection import Client, Connection, Listener
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Client, Connection, Listener, answer_challenge, deliver_challenge
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,6 +36,8 @@ logger = logging.getLogger(__name__)
 SLOT_SECONDS = 30.0
 """How long executors may take to appear before there are too few."""
 
+_PAUSE = 2.0
+_GIVEN_UP = "failed the maximum allowable number of times"  # of a stage, in Spark's words
 SPOKEN = "@log "  # begins every line that a worker has for people
 _LAST_LINES = 20
 DIED = 3  # exit status of a worker that wants to be started again, with all others
@@ -85,92 +88,149 @@ class TogetherLauncher:
         """Run the function in every worker and return what each returned, by rank.
 
         What the workers log appears in the log of this process as it comes. An error in a worker ends them
-        all; one that other workers or the storage may have caused (an `OSError`, or one of TensorFlow's
-        runtime) counts as a death: all are started again.
+        all and is raised here. A death starts all of them again; so does an error that other workers may
+        have caused: one of TensorFlow's runtime, a `ConnectionError`, a `MemoryError`, or one whose class
+        has `start_again` set.
 
         Args:
             function: Picklable, by value where executors cannot import it.
 
         Raises:
-            TooFewSlotsError: Not all workers can run at the same time.
+            TooFewSlotsError: Not all workers can run at the same time, or not any more.
             WorkerDiedError: A worker died in all attempts.
             Exception: What the function raised.
         """
         context = get_session().sparkContext
-        rows = self._place(context)
+        slots = _Slots(context, self.workers, self.cores)
+        slots.wait()
         group = f"workers {uuid.uuid4()}"
-        content = dumps(function)
-        with _Ear(str(context.getConf().get("spark.driver.host", "127.0.0.1"))) as ear:
+        with _Ear(context.getConf()) as ear:
             ear.on_failure = lambda: context.cancelJobGroup(group)
-            task = _Task(content, self.cores, ear.address, ear.key)
+            task = _Task(dumps(function), self.cores, ear.address, ear.key)
 
             def run() -> list[tuple[int, bytes]]:
                 context.setJobGroup(group, f"{self.workers} workers together", True)
+                rows = slots.rows().barrier().mapPartitions(task)
                 # A barrier stage is only started again if a shuffle follows it.
-                found: list[tuple[int, bytes]] = rows.barrier().mapPartitions(task).partitionBy(1).collect()
-                return found
+                return list(rows.partitionBy(1).collect())
 
+            with ThreadPoolExecutor(1) as thread:  # the job group stays its own
+                job = thread.submit(run)
+                while not wait([job], timeout=_PAUSE).done:
+                    # Spark would wait for ever, in silence, to start them again.
+                    if slots.are_lost():
+                        context.cancelJobGroup(group)
             try:
-                with ThreadPoolExecutor(1) as thread:  # the job group stays its own
-                    found = thread.submit(run).result()
+                return [_loads(result) for _, result in sorted(job.result())]
             except Exception as error:
                 if ear.failure is not None:
                     raise ear.failure from None
-                if ear.deaths:
+                if slots.are_lost():
+                    raise TooFewSlotsError(slots.missing()) from error
+                if ear.deaths and _GIVEN_UP in str(error):
                     raise WorkerDiedError(ear.last_words()) from error
                 with explained():
                     raise
-        return [_loads(result) for _, result in sorted(found)]
 
-    def _place(self, context: Any) -> Any:
-        """One empty partition a worker, on slots of enough cores.
 
-        Raises:
-            TooFewSlotsError: Executors offer fewer, also after `SLOT_SECONDS`.
-        """
-        rows = context.parallelize(range(self.workers), self.workers)
-        is_local = str(context.master).startswith("local")
-        scheduler = context._jsc.sc()
-        profile = scheduler.resourceProfileManager().defaultResourceProfile()
-        deadline = time.monotonic() + (0 if is_local else SLOT_SECONDS)
-        while True:
-            slots = int(scheduler.maxNumConcurrentTasks(profile))
-            if slots >= self.workers * self.cores:
-                break
-            if time.monotonic() > deadline:
-                raise TooFewSlotsError(
-                    f"{self.workers} workers of {self.cores} core{'s' * (self.cores > 1)} have to run at the "
-                    f"same time, but {context.master} offers {slots} free cores. Ask for fewer "
-                    "(training.num_workers, training.worker_cores), or give Spark more: "
-                    + ("a machine with more cores." if is_local else "more workers or executors.")
-                )
-            time.sleep(0.5)
-        if self.cores > 1 and not is_local:  # local mode knows no cores of a stage
+class _Slots:
+    """Places for tasks that run at the same time, each with the cores of a worker."""
+
+    def __init__(self, context: Any, workers: int, cores: int) -> None:
+        self._context, self._workers, self._cores = context, workers, cores
+        self._scheduler = context._jsc.sc()
+        self._is_local = str(context.master).startswith("local")
+        self._profile: Any = None
+        self._lacking_since: float | None = None
+        if cores > 1 and not self._is_local:  # a slot of local mode is a core
             from pyspark.resource import ResourceProfileBuilder, TaskResourceRequests
 
-            wanted = ResourceProfileBuilder().require(TaskResourceRequests().cpus(self.cores)).build
-            rows = rows.withResources(wanted)
-        return rows
+            self._profile = ResourceProfileBuilder().require(TaskResourceRequests().cpus(cores)).build
+
+    def rows(self) -> Any:
+        """One empty partition a worker, on such slots."""
+        rows = self._context.parallelize(range(self._workers), self._workers)
+        return rows.withResources(self._profile) if self._profile else rows
+
+    def wait(self) -> None:
+        """Wait until there are enough: executors may be on their way.
+
+        Raises:
+            TooFewSlotsError: There are not, also after `SLOT_SECONDS`.
+        """
+        conf = self._context.getConf()
+        if conf.get("spark.dynamicAllocation.enabled", "false") == "true":
+            raise TooFewSlotsError(
+                "Workers that start together need executors that are there before: Spark refuses them with "
+                "spark.dynamicAllocation.enabled=true. Set it to false in conf/<environment>/spark.yml."
+            )
+        while self._found() < self._workers:
+            if self.are_lost():
+                raise TooFewSlotsError(self.missing())
+            time.sleep(_PAUSE / 4)
+
+    def are_lost(self) -> bool:
+        """Whether there have been too few for `SLOT_SECONDS`, in local mode whether there are too few."""
+        if self._found() >= self._workers:
+            self._lacking_since = None
+            return False
+        now = time.monotonic()
+        self._lacking_since = self._lacking_since or now
+        return self._is_local or now - self._lacking_since > SLOT_SECONDS
+
+    def missing(self) -> str:
+        """What is there, what is needed and what may be done."""
+        each = f"{self._cores} core{'s' * (self._cores > 1)}"
+        return (
+            f"{self._workers} workers of {each} have to run at the same time, but {self._context.master} has "
+            f"room for {self._found()}. Ask for fewer (training.num_workers, training.worker_cores), or give "
+            "Spark more: "
+            + (
+                "a machine with more cores."
+                if self._is_local
+                else "more workers or executors, or more cores for each executor (spark.executor.cores)."
+            )
+        )
+
+    def _found(self) -> int:
+        from py4j.protocol import Py4JJavaError
+
+        manager = self._scheduler.resourceProfileManager()
+        if self._profile is None:
+            found = int(self._scheduler.maxNumConcurrentTasks(manager.defaultResourceProfile()))
+            return found // self._cores
+        profile = self._profile._java_resource_profile
+        try:
+            manager.addResourceProfile(profile)  # does nothing the second time
+            return int(self._scheduler.maxNumConcurrentTasks(profile))
+        except Py4JJavaError as error:  # no executor has as many cores
+            logger.debug("Spark refuses tasks of %d cores: %s", self._cores, error)
+            return 0
 
 
 class _Ear:
     """What the driver hears from the workers, by a socket of its own."""
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, conf: Any) -> None:
         self.key = secrets.token_bytes(32)
-        self._listener = Listener((host, 0), authkey=self.key)
+        host = str(conf.get("spark.driver.host", "127.0.0.1"))
+        self._listener = Listener((str(conf.get("spark.driver.bindAddress", host)), 0), backlog=64)
         self.address: tuple[str, int] = (host, int(self._listener.address[1]))
         self.failure: BaseException | None = None
         self.deaths: dict[int, str] = {}  # by attempt, the first of each: the others died of it
         self.on_failure: Callable[[], None] = lambda: None
         self._closed = False
+        self._thread = threading.Thread(target=self._accept, name="workers", daemon=True)
 
     def __enter__(self) -> _Ear:
-        threading.Thread(target=self._accept, name="workers", daemon=True).start()
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._closed = True
+        with contextlib.suppress(OSError):  # closing alone does not wake the thread that accepts
+            socket.create_connection(self._listener.address, 5).close()
+        self._thread.join(5)
         self._listener.close()
 
     def last_words(self) -> str:
@@ -181,13 +241,15 @@ class _Ear:
         while not self._closed:
             try:
                 connection = self._listener.accept()
-            except Exception as error:  # a stranger without the key, or the end
-                logger.debug("Nobody was let in: %s", error)
+            except OSError as error:
+                logger.debug("Nobody came in: %s", error)
                 continue
             threading.Thread(target=self._hear, args=(connection,), name="worker", daemon=True).start()
 
     def _hear(self, connection: Connection[Any, Any]) -> None:
-        with contextlib.suppress(EOFError, OSError), connection:
+        with contextlib.suppress(EOFError, OSError, AuthenticationError), connection:
+            deliver_challenge(connection, self.key)  # in this thread: a silent stranger holds up nobody
+            answer_challenge(connection, self.key)
             while True:
                 kind, attempt, rank, what = connection.recv()
                 if kind == "line":
@@ -197,7 +259,7 @@ class _Ear:
                         logger.warning("%s", what.splitlines()[0])
                     self.deaths.setdefault(attempt, what)
                 elif self.failure is None:
-                    self.failure = what
+                    self.failure = _loads(what)
                     self.on_failure()
 
 
@@ -252,7 +314,7 @@ class _Task:
             if status == 0:
                 return Path(folder, "result").read_bytes()
             if status == 1 and Path(folder, "failure").exists():
-                driver.send(("failed", attempt, seat.rank, _loads(Path(folder, "failure").read_bytes())))
+                driver.send(("failed", attempt, seat.rank, Path(folder, "failure").read_bytes()))
                 raise RuntimeError("The driver has the reason and ends the job.")
             message = _obituary(seat, status, last)
             driver.send(("died", attempt, seat.rank, message))
