@@ -109,11 +109,12 @@ def test_a_training_that_was_broken_off_goes_on_to_the_same_end(  # noqa: PLR091
     undisturbed, expected = train_classifier(two, train, validation, checkpoints)
     checkpoints.clear()
 
-    broken = BreakingShards(train.pixels, train.labels, train.classes, batches_left=[batches])
+    shards = BreakingShards(train.pixels, train.labels, train.classes, batches_left=[batches])
     with pytest.raises(BrokenOffError):
-        train_classifier(two, broken, validation, checkpoints)
+        train_classifier(two, shards, validation, checkpoints)
+    shards.batches_left[0] = 1000
     with caplog.at_level(logging.INFO, logger="brain_mri"):
-        model, history = train_classifier(two, train, validation, checkpoints)
+        model, history = train_classifier(two, shards, validation, checkpoints)
     for one, other in zip(undisturbed.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
     done = batches // 4  # epochs of four batches
