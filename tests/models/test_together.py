@@ -165,6 +165,7 @@ def test_a_killed_worker_costs_an_epoch_and_changes_nothing(  # noqa: PLR0917 - 
     assert compare(undisturbed, together) == 0
 
 
+@pytest.mark.slow
 def test_a_training_of_one_process_is_continued_by_several(
     spark: Any,
     recipe: Recipe,
@@ -190,6 +191,7 @@ def rank_of(process: psutil.Process) -> int:
     return seat.rank
 
 
+@pytest.mark.slow
 def test_what_diverges_in_workers_is_raised_here(
     spark: Any,
     recipe: Recipe,

@@ -100,6 +100,7 @@ def test_after_a_death_all_are_started_again(spark: Any, tmp_path: Path) -> None
     assert TogetherLauncher(workers=2).run(die_once) == [2, 2]
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_again_and_again_is_quoted(spark: Any) -> None:
     def die(seat: Seat) -> None:
         if seat.rank == 0:
@@ -119,6 +120,7 @@ class Awkward(Exception):  # noqa: N818 - it is only raised here
         super().__init__(f"{code}: {reason}")
 
 
+@pytest.mark.slow
 def test_an_error_that_cannot_travel_arrives_as_its_traceback(spark: Any) -> None:
     def fail(seat: Seat) -> None:
         raise Awkward(7, reason="The scanner is on fire")
@@ -154,6 +156,7 @@ def test_a_stranger_is_not_heard_and_holds_up_nobody(spark: Any, caplog: pytest.
         socket.create_connection(ear.address, 5)
 
 
+@pytest.mark.slow
 def test_nothing_of_the_orders_stays_behind(spark: Any, tmp_path: Path) -> None:
     def fail(seat: Seat) -> None:
         (tmp_path / str(seat.rank)).write_text(sys.argv[-1])
