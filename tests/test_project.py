@@ -25,6 +25,7 @@ from brain_mri.hooks import StaleOutputsError
 from brain_mri.imaging.phantom import write_phantom_folder
 from brain_mri.parameters import ParameterError
 from brain_mri.storage.lock import LockedError, RunLock
+from tests.stored_models import trained_weights
 
 pytestmark = [pytest.mark.spark, pytest.mark.tensorflow]
 
@@ -249,6 +250,20 @@ def test_kedro_viz_shows_pictures_without_a_jvm(finished: Path, tmp_path: Path) 
     assert previews.get("metrics.json") == "JSONPreview"
 
 
+def _kill_at(sign: str, *words: str, storage: Path) -> None:
+    """Start a command and SIGKILL all of it as soon as a file that the pattern names is there."""
+    process = _command(*words, storage=storage)
+    try:
+        deadline = time.monotonic() + 240
+        while not list(storage.glob(sign)) and time.monotonic() < deadline:
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.002)
+        os.killpg(process.pid, signal.SIGKILL)
+    finally:
+        process.kill()
+        process.communicate()
+
+
 @pytest.mark.parametrize(
     "moment",
     [
@@ -268,16 +283,7 @@ def test_a_killed_run_continues_to_the_same_result(
     output, sign = moment
     words = ("run", "--pipelines=ingestion,preprocessing")
     parameters = f"--params=ingestion.source={source},preprocessing.image_size=64,training.epochs=2"
-    process = _command(*words, parameters, storage=tmp_path)
-    try:
-        deadline = time.monotonic() + 240
-        while not list(tmp_path.glob(f"0*/{sign}")) and time.monotonic() < deadline:
-            assert process.poll() is None, process.communicate()[0]
-            time.sleep(0.002)
-        os.killpg(process.pid, signal.SIGKILL)
-    finally:
-        process.kill()
-        process.communicate()
+    _kill_at(f"0*/{sign}", *words, parameters, storage=tmp_path)
     assert list(tmp_path.glob(f"0*/{sign}")), "the kill must fall inside the write"
     assert not (tmp_path / output / "_SUCCESS").exists()
     assert (tmp_path / ".run.lock").exists()
@@ -298,30 +304,14 @@ def test_a_killed_training_goes_on_to_the_same_weights(
     for layer in ("02_intermediate", "05_model_input"):
         shutil.copytree(finished / layer, tmp_path / layer)
     parameters = f"--params=ingestion.source={source},preprocessing.image_size=64,training.epochs=2"
-    process = _command("run", "--pipelines=training", parameters, storage=tmp_path)
+    first = "state-01-0001.npz"
+    _kill_at(f"06_models/checkpoints/{first}", "run", "--pipelines=training", parameters, storage=tmp_path)
     checkpoints = tmp_path / "06_models" / "checkpoints"
-    try:
-        deadline = time.monotonic() + 240
-        while not (checkpoints / "state-01-0001.npz").exists() and time.monotonic() < deadline:
-            assert process.poll() is None, process.communicate()[0]
-            time.sleep(0.002)
-        os.killpg(process.pid, signal.SIGKILL)
-    finally:
-        process.kill()
-        process.communicate()
-    assert [path.name for path in checkpoints.glob("state-*")] == ["state-01-0001.npz"], "within epoch 2"
+    assert [path.name for path in checkpoints.glob("state-*")] == [first], "within epoch 2"
     with caplog.at_level(logging.INFO, logger="brain_mri"):
         run(tmp_path, "training")
     assert "Going on after epoch 1 of stage 'from scratch', from the last checkpoint." in caplog.messages
     assert not checkpoints.exists(), "its version is published"
-    undisturbed, resumed = (_weights(root) for root in (finished, tmp_path))
+    undisturbed, resumed = (trained_weights(str(root)) for root in (finished, tmp_path))
     for one, other in zip(undisturbed, resumed, strict=True):
         np.testing.assert_array_equal(one, other)
-
-
-def _weights(storage: Path) -> list[Any]:
-    """Weights of the trained network of a storage root."""
-    import keras
-
-    model = keras.saving.load_model(storage / "06_models" / "trained_network.keras", compile=False)
-    return list(model.get_weights())

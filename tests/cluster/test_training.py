@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from brain_mri.imaging.phantom import write_phantom_folder
-from tests.cluster_runs import SMALL, Project, finish, read
+from tests.cluster_runs import SMALL, Project, finish
 from tests.clusters import Cluster
+from tests.stored_models import trained_weights
 
 pytestmark = [pytest.mark.cluster, pytest.mark.spark, pytest.mark.tensorflow, pytest.mark.slow]
 
@@ -36,11 +36,11 @@ def test_workers_on_a_cluster_train_the_same_network(
     parameters = f"ingestion.source={tmp_path / 'scans'},{small}"
     root = "hdfs:///trained"
     finish(project.run("--pipelines=ingestion,preprocessing,training", root=root, parameters=parameters))
-    alone = weights(root, tmp_path)
+    alone = trained_weights(root)
     distributed = f"{parameters},training.distribution=synchronous,training.worker_cores={cores}"
     said = finish(project.run("--pipelines=training", root=root, parameters=distributed))
     assert f"2 workers of {cores} CPU core{'s' * (cores > 1)} each" in said
-    together = weights(root, tmp_path)
+    together = trained_weights(root)
     worst = max(float(np.abs(one - other).max()) for one, other in zip(alone, together, strict=True))
     assert 0 < worst < MAX_DIFFERENCE, "both were trained, to the same end"
 
@@ -48,11 +48,3 @@ def test_workers_on_a_cluster_train_the_same_network(
     said = finish(project.run("--pipelines=training", root=root, parameters=more), status=1)
     assert "2 workers of 3 cores have to run at the same time" in said
     assert "has room for 0." in said
-
-
-def weights(root: str, folder: Path) -> list[Any]:
-    """Weights of the network that was trained last."""
-    import keras
-
-    (folder / "network.keras").write_bytes(read(root, "06_models/trained_network.keras"))
-    return list(keras.saving.load_model(folder / "network.keras", compile=False).get_weights())

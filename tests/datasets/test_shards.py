@@ -12,7 +12,8 @@ import pytest
 from kedro.io import DatasetError
 
 from brain_mri.datasets import shards as shards_module
-from brain_mri.datasets.shards import ShardSet, ShardSetDataset, TensorFlowShardsDataset, model_input_schema
+from brain_mri.datasets.shard_datasets import ShardSetDataset, TensorFlowShardsDataset
+from brain_mri.datasets.shards import ShardSet, model_input_schema
 from brain_mri.storage.files import COMPLETE, open_filesystem
 from brain_mri.storage.parquet import write_parquet
 

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from brain_mri.datasets import CheckpointStore
-from brain_mri.models.checkpoints import TrainingState, find_state, save_state, training_key
+from brain_mri.models.checkpoints import (
+    TrainingState,
+    find_state,
+    pack_weights,
+    save_state,
+    training_key,
+    unpack_weights,
+)
 from brain_mri.models.progress import EpochRecord, Progress
 from brain_mri.models.recipe import Recipe
 from tests.array_shards import ArrayShards
@@ -43,6 +50,15 @@ def test_a_state_comes_back_as_it_was() -> None:
             np.testing.assert_array_equal(one, two)
             assert one.dtype == two.dtype
     assert read.to_bytes() == content == state().to_bytes()
+
+
+def test_weights_come_back_in_their_order_and_as_they_were() -> None:
+    weights = state().weights
+    content = pack_weights(weights)
+    for one, two in zip(weights, unpack_weights(content), strict=True):
+        np.testing.assert_array_equal(one, two)
+        assert one.dtype == two.dtype
+    assert pack_weights(weights) == content
 
 
 def test_the_latest_is_found_and_one_before_it_is_kept(checkpoints: CheckpointStore) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from brain_mri.datasets import CheckpointStore
+from brain_mri.models.checkpoints import TrainingState
 from brain_mri.models.loop import TrainingDiverged, train_classifier
 from brain_mri.models.network import build_network, set_trained_layers
 from brain_mri.models.recipe import Recipe, make_recipe
@@ -67,6 +68,7 @@ def test_a_stage_that_makes_it_worse_is_undone_and_stopped(
     good = recipe.stages[0].model_copy(update={"epochs": 6})
     bad = good.model_copy(update={"name": "harmful", "epochs": 20, "learning_rate": 0.3})
     two = recipe.model_copy(update={"stages": (good, bad), "plateau_patience": 50})
+    checkpoints.save("initial.npz", b"of an earlier training")
     model, history = train_classifier(two, train, validation, checkpoints)
     first, second = history["stages"]
     assert second["best_epoch"] == 0
@@ -74,6 +76,14 @@ def test_a_stage_that_makes_it_worse_is_undone_and_stopped(
     assert len(second["epochs"]) == two.early_stopping_patience
     measured = evaluate(make_evaluation_step(model, two), validation)
     assert measured.loss == pytest.approx(first["best_validation_loss"], rel=1e-4)
+
+    kept = checkpoints.load(f"state-02-{len(second['epochs']):04d}.npz")
+    assert kept is not None
+    for stored, restored in zip(
+        TrainingState.from_bytes(kept).best_weights, model.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(stored, restored)
+    assert checkpoints.load("initial.npz") is None
 
 
 class BrokenOffError(RuntimeError):
@@ -113,6 +123,7 @@ def test_a_training_that_was_broken_off_goes_on_to_the_same_end(  # noqa: PLR091
     with pytest.raises(BrokenOffError):
         train_classifier(two, shards, validation, checkpoints)
     shards.batches_left[0] = 1000
+    caplog.clear()
     with caplog.at_level(logging.INFO, logger="brain_mri"):
         model, history = train_classifier(two, shards, validation, checkpoints)
     for one, other in zip(undisturbed.get_weights(), model.get_weights(), strict=True):

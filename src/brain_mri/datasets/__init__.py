@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from brain_mri.datasets.originals import OriginalFilesDataset
     from brain_mri.datasets.prepared import PreparedParts, PreparedPartsDataset
     from brain_mri.datasets.scans import PackedScans, PackedScansDataset, SparkScansDataset
-    from brain_mri.datasets.shards import ShardSet, ShardSetDataset, TensorFlowShardsDataset
+    from brain_mri.datasets.shard_datasets import ShardSetDataset, TensorFlowShardsDataset
+    from brain_mri.datasets.shards import ShardSet
     from brain_mri.datasets.source import RawFolder, RawFolderDataset
     from brain_mri.datasets.spark_shards import SparkShardsDataset
     from brain_mri.datasets.tables import EarlierTableDataset, TableDataset
@@ -55,7 +56,8 @@ _MODULES = {
     "originals": ("OriginalFilesDataset",),
     "prepared": ("PreparedParts", "PreparedPartsDataset"),
     "scans": ("PackedScans", "PackedScansDataset", "SparkScansDataset"),
-    "shards": ("ShardSet", "ShardSetDataset", "TensorFlowShardsDataset"),
+    "shard_datasets": ("ShardSetDataset", "TensorFlowShardsDataset"),
+    "shards": ("ShardSet",),
     "source": ("RawFolder", "RawFolderDataset"),
     "spark_shards": ("SparkShardsDataset",),
     "tables": ("EarlierTableDataset", "TableDataset"),

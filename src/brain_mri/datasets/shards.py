@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import itertools
 import json
 from collections import Counter
@@ -16,11 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from kedro.io import DatasetError
-from kedro_datasets._typing import ImagePreview
 from numpy.typing import NDArray
-from PIL import Image
 
-from brain_mri.datasets.located import LocatedDataset
 from brain_mri.storage.files import COMPLETE, open_filesystem, read_file
 
 if TYPE_CHECKING:
@@ -31,7 +26,8 @@ Batch = tuple[NDArray[np.str_], NDArray[np.int64], NDArray[np.uint8]]
 _PREFETCHED = 4  # batches that wait while a step runs
 
 SHUFFLE_WINDOW_BYTES = 128 * 2**20
-"""So much is read and shuffled at once: memory stays flat, and a window still holds some thousand scans."""
+"""So much is read and shuffled at once, though never less than a row group a strand: memory stays flat, and a
+window still holds some thousand scans."""
 
 STRANDS = 12
 """From so many places at once a shuffled set is drawn; workers share them. Most small numbers divide it."""
@@ -117,6 +113,10 @@ class ShardSet:
         for record in self.summary["parts"]:
             counts.update({int(label): count for label, count in record["labels"].items()})
         return dict(counts)
+
+    def first(self, rows: int) -> Batch:
+        """The first scans in the order of the files, fewer if there are fewer."""
+        return self.read(_cut(self.row_groups(), 0, rows))
 
     def row_groups(self) -> list[tuple[str, int, int]]:
         """Every row group as (part, number within it, rows), in file order, from the stats records."""
@@ -207,7 +207,7 @@ class ShardSet:
 
     def arrays(self) -> Batch:
         """Everything at once, sorted by scan id; for sets that fit in memory."""
-        scan_ids, labels, pixels = self.read(_cut(self.row_groups(), 0, self.rows))
+        scan_ids, labels, pixels = self.first(self.rows)
         order = np.argsort(scan_ids)
         return scan_ids[order], labels[order], pixels[order]
 
@@ -318,72 +318,3 @@ def _windows(cuts: list[Cut], rows: int) -> Iterator[list[Cut]]:
         window.append(cut)
     if window:
         yield window
-
-
-class ShardSetDataset(LocatedDataset[None, Any]):
-    """Model inputs as a `ShardSet`, the handle that training and reporting read through.
-
-    Example:
-        ```yaml
-        model_inputs_train@shards:
-          type: brain_mri.datasets.ShardSetDataset
-          filepath: ${globals:storage}/05_model_input/model_inputs_train.parquet
-        ```
-    """
-
-    def load(self) -> Any:
-        """Return the handle; nothing but the completion mark is read."""
-        return self._shards()
-
-    def save(self, data: None) -> None:
-        """Refuse: Spark writes model inputs, through the `@spark` entry."""
-        raise DatasetError("Model inputs are written by Spark: save through the entry that ends in @spark.")
-
-    def preview(self) -> ImagePreview:
-        """Sixteen scans in a grid, for Kedro-Viz: read by pyarrow, drawn by Pillow."""
-        shards = self._shards()
-        _, _, pixels = shards.read(_cut(shards.row_groups(), 0, 16))
-        size = shards.image_size
-        sheet = np.zeros((2 * size, 8 * size), np.uint8)
-        for number, scan in enumerate(pixels[:16]):
-            row, column = divmod(number, 8)
-            sheet[row * size : (row + 1) * size, column * size : (column + 1) * size] = scan
-        buffer = io.BytesIO()
-        Image.fromarray(sheet).resize((1024, 256), Image.Resampling.BOX).save(buffer, "PNG")
-        return ImagePreview(base64.b64encode(buffer.getvalue()).decode())
-
-    def _shards(self) -> ShardSet:
-        shards = ShardSet(self._filepath, self._options)
-        _ = shards.summary
-        return shards
-
-    def _exists(self) -> bool:
-        filesystem, path = self._open()
-        return bool(filesystem.exists(f"{path}/{COMPLETE}"))
-
-
-class TensorFlowShardsDataset(ShardSetDataset):
-    """Model inputs as a shuffled, batched `tf.data.Dataset`, streamed.
-
-    Args:
-        load_args: `batch_size` (default 32) and `shuffle_seed` (default 0; null keeps the order of the
-            files).
-
-    Example:
-        ```yaml
-        model_inputs_train@tensorflow:
-          type: brain_mri.datasets.TensorFlowShardsDataset
-          filepath: ${globals:storage}/05_model_input/model_inputs_train.parquet
-          load_args:
-            batch_size: 32
-            shuffle_seed: 20
-        ```
-    """
-
-    def __init__(self, *, load_args: dict[str, Any] | None = None, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self._load_args = {"batch_size": 32, "shuffle_seed": 0, **(load_args or {})}
-
-    def load(self) -> tf.data.Dataset:
-        """Return one pass over the set."""
-        return self._shards().tensorflow(**self._load_args)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.io import DatasetError
 
-from brain_mri.datasets.shards import ShardSetDataset
+from brain_mri.datasets.shard_datasets import ShardSetDataset
 from brain_mri.spark.reading import read_parts
 from brain_mri.storage.files import COMPLETE, remove, write_file
 

@@ -49,6 +49,10 @@ log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LINES = 30.0
 
+ADAM_EPSILON = 1e-6
+"""Ten times Keras' own. Adam divides a gradient by its size and this; where gradients are no larger than what
+rounding leaves of their sums, rounding would decide about the step, and workers add in another order."""
+
 
 class TrainingDiverged(ArithmeticError):  # noqa: N818 - it is what happened, not only an error
     """The loss is no longer a number."""
@@ -204,7 +208,7 @@ def _train_stage(run: Run, number: int, state: TrainingState | None) -> StageRec
 
     model, recipe, stage = run.model, run.recipe, run.recipe.stages[number]
     set_trained_layers(model, recipe, stage)
-    optimizer = keras.optimizers.Adam(stage.learning_rate)
+    optimizer = keras.optimizers.Adam(stage.learning_rate, epsilon=ADAM_EPSILON)
     step, draws = make_train_step(
         model, optimizer, recipe, class_weights(run.train.label_counts, len(recipe.classes)), run.worker
     )

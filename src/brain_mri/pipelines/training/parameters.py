@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from brain_mri.datasets.shards import STRANDS
 from brain_mri.models.recipe import BACKBONES, RECIPES, known_name
 
 DISTRIBUTIONS = ("none", "synchronous")
@@ -42,7 +43,7 @@ class TrainingParameters(BaseModel):
     seed: Annotated[int, Field(ge=0)] = 42
     epochs: Annotated[int, Field(ge=1)] | None = None
     distribution: str = "none"
-    num_workers: Annotated[int, Field(ge=1, le=12)] = 2
+    num_workers: Annotated[int, Field(ge=1, le=STRANDS)] = 2
     worker_cores: Annotated[int, Field(ge=1)] = 1
     global_batch_size: Annotated[int, Field(ge=1)] | None = None
     abstention_accuracy: Annotated[float, Field(gt=0, le=1)] = 0.99
