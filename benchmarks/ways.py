@@ -233,15 +233,15 @@ def feed(job: Job, batch_size: int, shuffle: bool) -> Iterator[Pass]:
     from brain_mri.models.augmentation import draw
     from brain_mri.models.network import build_network
     from brain_mri.models.recipe import make_recipe
-    from brain_mri.models.steps import make_train_step
+    from brain_mri.models.steps import TrainingNetwork, make_train_step
 
     shards = ShardSet(model_inputs(job.root, "train"))
     recipe = make_recipe(
         "baseline", backbone="compact", weights=None, image_size=SIZE, classes=shards.classes, seed=1
     )
-    step, count = make_train_step(
-        build_network(recipe), keras.optimizers.Adam(), recipe, [1.0] * len(shards.classes)
-    )
+    model = build_network(recipe)
+    network = TrainingNetwork(model, recipe)
+    step = make_train_step(network, model, keras.optimizers.Adam(), recipe, [1.0] * len(shards.classes))
 
     def run_pass() -> Counts:
         images, waited, started = 0, 0.0, time.perf_counter()
@@ -253,7 +253,7 @@ def feed(job: Job, batch_size: int, shuffle: bool) -> Iterator[Pass]:
             if batch is None:
                 return {"images": images, "idle": waited / (time.perf_counter() - started)}
             pixels, labels, index = batch
-            draws = draw(index.numpy(), 1, 0, 1, count)
+            draws = draw(index.numpy(), 1, 0, 1, network.draws)
             loss, _ = step(pixels, labels, draws, float(len(labels)))
             float(loss)  # a step has ended when its loss is known
             images += len(labels)

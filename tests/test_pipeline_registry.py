@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from brain_mri.pipeline_registry import register_pipelines
 
 # Optional: what an earlier run left, and what a benchmark wrote.
-OF_EARLIER_RUNS = {"earlier_manifest", "earlier_split_metadata", "section_benchmarks"}
+OF_EARLIER_RUNS = {"earlier_manifest", "earlier_split_metadata", "section_benchmarks", "section_training"}
 REPOSITORY = Path(__file__).resolve().parents[1]
 LAYERS = {"raw", "intermediate", "primary", "feature", "model_input", "models", "model_output", "reporting"}
 
@@ -35,6 +35,7 @@ def test_the_default_is_the_four_pipelines_in_turn(pipelines: dict[str, Pipeline
     assert {name for name in pipelines["__default__"].inputs() if not name.startswith("params:")} == {
         "raw",
         "checkpoints",
+        "feature_cache",
         *OF_EARLIER_RUNS,
     }
 

@@ -195,9 +195,11 @@ class ProjectHooks:
 
 def _uses_spark(pipeline: Pipeline, parameters: dict[str, Any]) -> bool:
     """Whether a node works with Spark whatever the source is."""
-    distributed = parameters.get("training", {}).get("distribution", "none") != "none"
+    training = parameters.get("training", {})
+    distributed = training.get("distribution", "none") != "none"
+    caches = training.get("augmented_copies") is not None and training.get("cache_gib", 1) > 0
     return (
         "prepared_parts" in pipeline.all_outputs()
-        or ("trained_network" in pipeline.all_outputs() and distributed)
+        or ("trained_network" in pipeline.all_outputs() and (distributed or caches))
         or any(name.endswith("@spark") for name in pipeline.datasets())
     )

@@ -35,7 +35,7 @@ def test_training_learns_and_ends_with_the_best_weights(
     (stage,) = history["stages"]
     assert max(record["validation_accuracy"] for record in stage["epochs"]) > 0.9
     assert [record["epoch"] for record in stage["epochs"]] == list(range(1, len(stage["epochs"]) + 1))
-    measured = evaluate(make_evaluation_step(model, longer), validation)
+    measured = evaluate(make_evaluation_step(TrainingNetwork(model, longer)), validation)
     assert measured.loss == pytest.approx(stage["best_validation_loss"], rel=1e-4)
     assert stage["best_validation_loss"] == min(record["validation_loss"] for record in stage["epochs"])
     assert "Training compact (recipe baseline, weights random)" in caplog.messages[0]
@@ -74,7 +74,7 @@ def test_a_stage_that_makes_it_worse_is_undone_and_stopped(
     assert second["best_epoch"] == 0
     assert second["stopped_early"]
     assert len(second["epochs"]) == two.early_stopping_patience
-    measured = evaluate(make_evaluation_step(model, two), validation)
+    measured = evaluate(make_evaluation_step(TrainingNetwork(model, two)), validation)
     assert measured.loss == pytest.approx(first["best_validation_loss"], rel=1e-4)
 
     kept = checkpoints.load(f"state-02-{len(second['epochs']):04d}.npz")
@@ -141,7 +141,7 @@ def test_a_training_that_was_broken_off_goes_on_to_the_same_end(  # noqa: PLR091
 
 def test_dropout_of_an_example_is_the_same_in_any_batch(recipe: Recipe, train: ArrayShards) -> None:
     network = TrainingNetwork(build_network(recipe), recipe)
-    images = train.pixels[:6, ..., None].astype(np.float32)
+    images = train.pixels[:6, ..., None]
     draws = np.random.default_rng(0).random((6, network.draws), dtype=np.float32)
     whole = network(images, draws).numpy()
     alone = np.concatenate([network(images[i : i + 1], draws[i : i + 1]).numpy() for i in (4, 1)])
@@ -161,8 +161,9 @@ def test_a_share_without_images_moves_no_weights(backbone: str, train: ArrayShar
     model = build_network(recipe, synchronized=True)
     set_trained_layers(model, recipe, recipe.stages[-1])
     before = model.get_weights()
-    step, width = make_train_step(model, keras.optimizers.SGD(0.1), recipe, [1.0] * 4)
-    nothing = np.zeros((0, width), np.float32)
+    network = TrainingNetwork(model, recipe)
+    step = make_train_step(network, model, keras.optimizers.SGD(0.1), recipe, [1.0] * 4)
+    nothing = np.zeros((0, network.draws), np.float32)
     loss, right = step(train.pixels[:0, ..., None], train.labels[:0], nothing, np.float32(8))
     assert (float(loss), int(right)) == (0, 0)
     trained = {variable.path for variable in model.trainable_variables}
@@ -190,8 +191,9 @@ def test_class_weights_count_in_the_loss(recipe: Recipe, train: ArrayShards) -> 
 
     def loss(weights: list[float], wanted: Recipe) -> float:
         model = build_network(wanted)
-        step, count = make_train_step(model, keras.optimizers.Adam(1e-3), wanted, weights)
-        draws = np.full((8, count), 0.5, np.float32)
+        network = TrainingNetwork(model, wanted)
+        step = make_train_step(network, model, keras.optimizers.Adam(1e-3), wanted, weights)
+        draws = np.full((8, network.draws), 0.5, np.float32)
         return float(step(train.pixels[:8, ..., None], train.labels[:8], draws, np.float32(8))[0])
 
     plain = loss([1.0] * 4, recipe)

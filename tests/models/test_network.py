@@ -8,7 +8,7 @@ import pytest
 
 from brain_mri.models.network import build_network, set_trained_layers
 from brain_mri.models.recipe import Recipe, make_recipe
-from brain_mri.models.steps import make_train_step
+from brain_mri.models.steps import TrainingNetwork, make_train_step
 
 pytestmark = pytest.mark.tensorflow
 
@@ -25,10 +25,11 @@ def take_step(model: Any, recipe: Recipe, stage: int, rows: int) -> float:
     import keras
 
     set_trained_layers(model, recipe, recipe.stages[stage])
-    step, count = make_train_step(model, keras.optimizers.Adam(1e-3), recipe, [1.0] * 4)
+    network = TrainingNetwork(model, recipe)
+    step = make_train_step(network, model, keras.optimizers.Adam(1e-3), recipe, [1.0] * 4)
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (rows, recipe.image_size, recipe.image_size, 1)).astype(np.uint8)
-    draws = random.random((rows, count), dtype=np.float32)
+    draws = random.random((rows, network.draws), dtype=np.float32)
     loss, _ = step(pixels, np.arange(rows) % 4, draws, np.float32(rows))
     return float(loss)
 

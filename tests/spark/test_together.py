@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from brain_mri.spark.together import Seat, TogetherLauncher, TooFewSlotsError, WorkerDiedError, _Ear
+from brain_mri.spark.together import Ear, Seat, TogetherLauncher, TooFewSlotsError, WorkerDiedError
 
 pytestmark = pytest.mark.spark
 
@@ -141,7 +141,7 @@ def test_a_missing_permission_is_no_death(spark: Any, tmp_path: Path) -> None:
 
 
 def test_a_stranger_is_not_heard_and_holds_up_nobody(spark: Any, caplog: pytest.LogCaptureFixture) -> None:
-    with _Ear(spark.sparkContext.getConf()) as ear, socket.create_connection(ear.address) as silent:
+    with Ear(spark.sparkContext.getConf()) as ear, socket.create_connection(ear.address) as silent:
         with pytest.raises(AuthenticationError):
             Client(ear.address, authkey=b"a guess")
         with caplog.at_level(logging.INFO, logger="brain_mri"):

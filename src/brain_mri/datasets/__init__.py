@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from brain_mri.datasets.checkpoints import CheckpointStore, CheckpointStoreDataset
+    from brain_mri.datasets.features import FeatureCache, FeatureCacheDataset, FeatureSet
     from brain_mri.datasets.files import FigureDataset, HtmlDataset, JsonDataset, OptionalJsonDataset
     from brain_mri.datasets.keras_model import KerasModelDataset
     from brain_mri.datasets.originals import OriginalFilesDataset
@@ -27,6 +28,9 @@ __all__ = [
     "CheckpointStore",
     "CheckpointStoreDataset",
     "EarlierTableDataset",
+    "FeatureCache",
+    "FeatureCacheDataset",
+    "FeatureSet",
     "FigureDataset",
     "FolderVersion",
     "HtmlDataset",
@@ -51,6 +55,7 @@ __all__ = [
 
 _MODULES = {
     "checkpoints": ("CheckpointStore", "CheckpointStoreDataset"),
+    "features": ("FeatureCache", "FeatureCacheDataset", "FeatureSet"),
     "files": ("FigureDataset", "HtmlDataset", "JsonDataset", "OptionalJsonDataset"),
     "keras_model": ("KerasModelDataset",),
     "originals": ("OriginalFilesDataset",),

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,8 @@ from brain_mri.storage.files import COMPLETE, open_filesystem, read_file
 if TYPE_CHECKING:
     import tensorflow as tf
 
-Batch = tuple[NDArray[np.str_], NDArray[np.int64], NDArray[np.uint8]]
+Batch: TypeAlias = tuple[Any, ...]
+"""Scan ids str (n,), labels int64 (n,), and an array (n, …) for every column of values."""
 
 _PREFETCHED = 4  # batches that wait while a step runs
 
@@ -43,6 +44,14 @@ def model_input_schema(image_size: int, classes: tuple[str, ...]) -> pa.Schema:
     metadata = {"height": str(image_size), "width": str(image_size), "classes": json.dumps(list(classes))}
     fields = [("scan_id", pa.string()), ("label", pa.int64()), ("pixels", pa.binary())]
     return pa.schema(fields, metadata=metadata)
+
+
+class Column(NamedTuple):
+    """Values of a fixed shape and type, stored as their bytes."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
 
 
 class Cut(NamedTuple):
@@ -107,6 +116,11 @@ class ShardSet:
         return tuple(self.summary["classes"])
 
     @property
+    def columns(self) -> tuple[Column, ...]:
+        """What is stored of a scan beside its id and label."""
+        return (Column("pixels", (self.image_size, self.image_size), "uint8"),)
+
+    @property
     def label_counts(self) -> dict[int, int]:
         """Number of scans by label, every label of the class order included."""
         counts: Counter[int] = Counter(dict.fromkeys(range(len(self.classes)), 0))
@@ -145,15 +159,12 @@ class ShardSet:
                 group = part.read_row_group(cut.row_group, use_threads=False)
                 tables.append(group.slice(cut.start, cut.rows))
         if not tables:
-            return (
-                np.empty(0, np.str_),
-                np.empty(0, np.int64),
-                np.empty((0, *2 * [self.image_size]), np.uint8),
-            )
+            nothing = [np.empty((0, *column.shape), column.dtype) for column in self.columns]
+            return np.empty(0, np.str_), np.empty(0, np.int64), *nothing
         table = pa.concat_tables(tables)
-        pixels = np.concatenate([bytes_of(chunk) for chunk in table["pixels"].chunks])
         scan_ids = np.asarray(table["scan_id"].to_pylist(), dtype=np.str_)
-        return scan_ids, table["label"].to_numpy(), pixels.reshape(-1, self.image_size, self.image_size)
+        values = [_values(table[column.name], column) for column in self.columns]
+        return scan_ids, table["label"].to_numpy(), *values
 
     def batches(
         self, batch_size: int, shuffle_seed: int | None = None, rank: int = 0, workers: int = 1
@@ -222,17 +233,12 @@ class ShardSet:
         """
         import tensorflow as tf
 
-        size = self.image_size
+        def generate() -> Iterator[Batch]:
+            for scan_ids, labels, *values in self.batches(batch_size, shuffle_seed, rank, workers):
+                yield self._element(values), labels, scan_numbers(scan_ids)
 
-        def generate() -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]]:
-            for scan_ids, labels, pixels in self.batches(batch_size, shuffle_seed, rank, workers):
-                yield pixels[..., np.newaxis], labels, scan_numbers(scan_ids)
-
-        signature = (
-            tf.TensorSpec((None, size, size, 1), tf.uint8),
-            tf.TensorSpec((None,), tf.int64),
-            tf.TensorSpec((None,), tf.int64),
-        )
+        numbers = tf.TensorSpec((None,), tf.int64)
+        signature = (self._element_spec(), numbers, numbers)
         dataset = tf.data.Dataset.from_generator(generate, output_signature=signature)
         if workers == 1:
             batches = -(-self.rows // batch_size)
@@ -242,6 +248,20 @@ class ShardSet:
         fixed = tf.data.Options()
         fixed.autotune.enabled = False
         return dataset.prefetch(_PREFETCHED).with_options(fixed)
+
+    def _element(self, values: list[Any]) -> Any:
+        """What a batch of the `tf.data.Dataset` begins with."""
+        return values[0][..., np.newaxis]
+
+    def _element_spec(self) -> Any:
+        import tensorflow as tf
+
+        return tf.TensorSpec((None, self.image_size, self.image_size, 1), tf.uint8)
+
+
+def _values(chunks: pa.ChunkedArray, column: Column) -> NDArray[Any]:
+    stored = np.concatenate([bytes_of(chunk) for chunk in chunks.chunks])
+    return stored.view(column.dtype).reshape(-1, *column.shape)
 
 
 def bytes_of(column: pa.BinaryArray) -> NDArray[np.uint8]:
@@ -285,16 +305,14 @@ class _Strand:
 
 
 def _of(batch: Batch, rows: Any) -> Batch:
-    scan_ids, labels, pixels = batch
-    return scan_ids[rows], labels[rows], pixels[rows]
+    return tuple(column[rows] for column in batch)
 
 
 def _joined(batches: Sequence[Batch]) -> Batch:
     filled = [batch for batch in batches if len(batch[0])] or batches[:1]
     if len(filled) == 1:
         return filled[0]
-    scan_ids, labels, pixels = zip(*filled, strict=True)
-    return np.concatenate(scan_ids), np.concatenate(labels), np.concatenate(pixels)
+    return tuple(np.concatenate(column) for column in zip(*filled, strict=True))
 
 
 def _cut(groups: Sequence[tuple[str, int, int]], start: int, stop: int) -> list[Cut]:

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from brain_mri.models.progress import EpochRecord, Progress, StageRecord
 
 if TYPE_CHECKING:
+    from brain_mri.models.features import Features
     from brain_mri.models.recipe import Recipe
     from brain_mri.models.shards import Shards
 
@@ -134,10 +135,11 @@ class TrainingState:
         )
 
 
-def training_key(recipe: Recipe, train: Shards, validation: Shards) -> str:
+def training_key(recipe: Recipe, train: Shards, validation: Shards, features: Features | None = None) -> str:
     """Fingerprint of all that decides about a training: data, recipe, weights, code and libraries.
 
-    How many workers share the work is not among it, nor the machine.
+    How many workers share the work is not among it, nor the machine; what was computed before, and in which
+    type it is stored, is.
     """
     weights = Path(recipe.weights).expanduser() if recipe.weights else None
     # The network, the steps and the order in which images come.
@@ -150,6 +152,7 @@ def training_key(recipe: Recipe, train: Shards, validation: Shards) -> str:
         recipe.model_dump(mode="json"),
         _sha256(weights.read_bytes()) if weights and weights.is_file() else "",
         sets,
+        {number: stage.dtype for number, stage in (features or {}).items()},
         [_sha256(path.read_bytes()) for path in sources],
         [importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy")],
     ]

@@ -54,11 +54,8 @@ def export_onnx(model: keras.Model, images: NDArray[np.uint8]) -> ExportedGraph:
     import onnxruntime
 
     pixels = images.astype(np.float32)
-    expected = np.asarray(model(pixels, training=False))  # Keras exports only what has been called
-    with tempfile.TemporaryDirectory() as folder, _quiet():
-        path = Path(folder) / "graph.onnx"
-        model.export(path, format="onnx", verbose=False)
-        content = path.read_bytes()
+    expected = np.asarray(model(pixels, training=False))
+    content = onnx_graph(model)
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     (answers,) = session.run(None, {session.get_inputs()[0].name: pixels})
     difference = float(np.abs(answers - expected).max())
@@ -69,6 +66,14 @@ def export_onnx(model: keras.Model, images: NDArray[np.uint8]) -> ExportedGraph:
             "Check the versions of tf2onnx and Keras against requirements.lock."
         )
     return ExportedGraph(content, difference)
+
+
+def onnx_graph(model: keras.Model) -> bytes:
+    """The bytes of the ``.onnx`` file of a network that has been called before: Keras exports no other."""
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        path = Path(folder) / "graph.onnx"
+        model.export(path, format="onnx", verbose=False)
+        return path.read_bytes()
 
 
 @contextlib.contextmanager

@@ -10,15 +10,16 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 import numpy as np
 
-from brain_mri.models.augmentation import draw
+from brain_mri.models.augmentation import DRAWS, draw
 from brain_mri.models.checkpoints import TrainingState, find_state, save_state, training_key
 from brain_mri.models.estimate import describe_device, estimate_minutes, processor_cores
-from brain_mri.models.network import build_network, set_trained_layers
+from brain_mri.models.network import build_network, in_float32, set_trained_layers
 from brain_mri.models.progress import (
     EpochRecord,
     Progress,
@@ -31,6 +32,7 @@ from brain_mri.models.progress import (
 from brain_mri.models.steps import (
     Measured,
     Step,
+    TrainingNetwork,
     evaluate,
     make_evaluation_step,
     make_train_step,
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     import keras
 
     from brain_mri.models.checkpoints import Checkpoints
+    from brain_mri.models.features import Features, StageFeatures
     from brain_mri.models.recipe import Recipe, Stage
     from brain_mri.models.shards import Shards
 
@@ -68,6 +71,19 @@ class TrainingHistory(TypedDict):
     seconds: float
 
 
+class Passes(Protocol):
+    """How the training set is gone through in a stage."""
+
+    @property
+    def variables(self) -> list[Any]:
+        """What belongs into a checkpoint beside the weights."""
+        ...
+
+    def run(self, epoch: int, learning_rate: float) -> Measured:
+        """Go through it once; the network has the weights of then."""
+        ...
+
+
 @dataclass
 class Run:
     """A training: what stays the same from the first stage to the last, and what is done so far."""
@@ -79,6 +95,10 @@ class Run:
     checkpoints: Checkpoints
     worker: Worker
     key: str
+    features: Features = field(default_factory=dict)
+    passes: Callable[[Run, int, TrainingNetwork], Passes] = field(
+        default_factory=lambda: OwnPasses  # a function as default would become a method
+    )
     seconds: float = 0.0  # of earlier runs of this training
     started: float = field(default_factory=time.perf_counter)
     stages: list[StageRecord] = field(default_factory=list)
@@ -90,7 +110,11 @@ class Run:
 
 
 def train_classifier(
-    recipe: Recipe, train: Shards, validation: Shards, checkpoints: Checkpoints
+    recipe: Recipe,
+    train: Shards,
+    validation: Shards,
+    checkpoints: Checkpoints,
+    features: Features | None = None,
 ) -> tuple[keras.Model, TrainingHistory]:
     """Build a network and train it through all stages of its recipe; it ends with the best weights seen.
 
@@ -103,9 +127,10 @@ def train_classifier(
         validation: Labelled images that decide about learning rate, stopping and the best weights.
         checkpoints: Gets the state of the training after every epoch. What another training left there is
             cleared.
+        features: What frozen layers compute, of stages for which it was computed before.
 
     Returns:
-        The trained network; a record per stage and epoch, and sentences about what looks wrong.
+        The trained network, in float32; a record per stage and epoch, and sentences about what looks wrong.
 
     Raises:
         WeightsError: The weights cannot be had or do not fit.
@@ -118,12 +143,13 @@ def train_classifier(
         0.93
     """
     check_shards(recipe, train, validation)
-    key = training_key(recipe, train, validation)
+    key = training_key(recipe, train, validation, features)
     state = find_state(checkpoints, key)
     if state is None:
         checkpoints.clear()
-    run = Run(build_network(recipe), recipe, train, validation, checkpoints, ALONE, key)
-    return run.model, train_stages(run, state)
+    run = Run(build_network(recipe), recipe, train, validation, checkpoints, ALONE, key, features or {})
+    history = train_stages(run, state)
+    return in_float32(run.model, recipe), history
 
 
 def train_stages(run: Run, state: TrainingState | None) -> TrainingHistory:
@@ -204,15 +230,10 @@ def _announce(run: Run, device: str) -> None:
 
 def _train_stage(run: Run, number: int, state: TrainingState | None) -> StageRecord:
     """Train one stage, from its beginning or from a state within it."""
-    import keras
-
     model, recipe, stage = run.model, run.recipe, run.recipe.stages[number]
     set_trained_layers(model, recipe, stage)
-    optimizer = keras.optimizers.Adam(stage.learning_rate, epsilon=ADAM_EPSILON)
-    step, draws = make_train_step(
-        model, optimizer, recipe, class_weights(run.train.label_counts, len(recipe.classes)), run.worker
-    )
-    evaluation_step = make_evaluation_step(model, recipe, run.worker)
+    network = stage_network(model, recipe, run.features.get(number))
+    evaluation_step = make_evaluation_step(network, run.worker)
     # The weights that a stage begins with have to be beaten.
     best_loss = run.stages[-1]["best_validation_loss"] if run.stages else math.inf
     progress = Progress(stage.learning_rate, best_loss)
@@ -221,23 +242,23 @@ def _train_stage(run: Run, number: int, state: TrainingState | None) -> StageRec
     if state:
         progress, best_weights, epochs = state.progress, state.best_weights, list(state.epochs)
         model.set_weights(state.weights)
-        optimizer.learning_rate = progress.learning_rate
-        for variable, value in zip(_slots(optimizer), state.optimizer, strict=True):
+    passes = run.passes(run, number, network)
+    if state:
+        for variable, value in zip(passes.variables, state.optimizer, strict=True):
             variable.assign(value)
     while len(epochs) < stage.epochs and not should_stop(progress, recipe):
-        epoch, rate = len(epochs) + 1, progress.learning_rate
-        record = _train_epoch(run, number, epoch, step, draws, evaluation_step, rate)
+        epoch = len(epochs) + 1
+        record = _train_epoch(run, number, epoch, passes, evaluation_step, progress.learning_rate)
         epochs.append(record)
         progress = advance(progress, epoch, record["validation_loss"], recipe)
         if progress.best_epoch == epoch:
             best_weights = model.get_weights()
-        optimizer.learning_rate = progress.learning_rate
         if not run.worker.is_chief:
             continue
         _log_epoch(stage, record, progress, should_stop(progress, recipe))
         reached = TrainingState(
             run.key, tuple(run.stages), tuple(epochs), progress, run.elapsed, model.get_weights(),
-            [np.asarray(variable) for variable in _slots(optimizer)], best_weights,
+            [np.asarray(variable) for variable in passes.variables], best_weights,
         )  # fmt: skip
         save_state(run.checkpoints, reached)
     model.set_weights(best_weights)
@@ -251,22 +272,23 @@ def _train_stage(run: Run, number: int, state: TrainingState | None) -> StageRec
     }
 
 
-def _slots(optimizer: keras.optimizers.Optimizer) -> list[Any]:
-    """What an optimizer remembers, but for the learning rate, which the recipe and the epochs decide."""
-    return [variable for variable in optimizer.variables if variable is not optimizer._learning_rate]
+def stage_network(model: keras.Model, recipe: Recipe, features: StageFeatures | None) -> TrainingNetwork:
+    """The network as a stage calls it: on images, or behind the cut."""
+    return TrainingNetwork(model, recipe, *((features.cut, features.dtype) if features else ()))
 
 
 def _train_epoch(  # noqa: PLR0917 - what an epoch hangs on
-    run: Run, number: int, epoch: int, step: Step, draws: int, evaluation_step: Step, learning_rate: float
+    run: Run, number: int, epoch: int, passes: Passes, evaluation_step: Step, learning_rate: float
 ) -> EpochRecord:
     started = time.perf_counter()
-    trained = _run_training_pass(run, number, epoch, step, draws)
+    trained = passes.run(epoch, learning_rate)
     passed = time.perf_counter()
     stage = run.recipe.stages[number]
     _check_finite(trained.loss, f"epoch {epoch}", stage)
-    checked = evaluate(evaluation_step, run.validation, run.worker)
+    features = run.features.get(number)
+    checked = evaluate(evaluation_step, features.validation if features else run.validation, run.worker)
     _check_finite(checked.loss, f"validation after epoch {epoch}", stage)
-    return {
+    record: EpochRecord = {
         "epoch": epoch,
         "loss": trained.loss,
         "accuracy": trained.accuracy,
@@ -276,32 +298,83 @@ def _train_epoch(  # noqa: PLR0917 - what an epoch hangs on
         "images_per_second": run.train.rows / (passed - started),
         "seconds": time.perf_counter() - started,
     }
+    if trained.staleness is not None:
+        record["staleness"] = trained.staleness
+    return record
 
 
-def _run_training_pass(run: Run, number: int, epoch: int, step: Step, draws: int) -> Measured:
-    """Take one step per batch of a freshly shuffled training set."""
-    train, recipe, worker, stage = run.train, run.recipe, run.worker, run.recipe.stages[number]
+class OwnPasses:
+    """Passes over the training set that this process takes, alone or in step with other workers."""
+
+    def __init__(self, run: Run, number: int, network: TrainingNetwork) -> None:
+        import keras
+
+        self._run, self._number, self._network = run, number, network
+        self._optimizer = keras.optimizers.Adam(run.recipe.stages[number].learning_rate, epsilon=ADAM_EPSILON)
+        weights = class_weights(run.train.label_counts, len(run.recipe.classes))
+        self._step = make_train_step(network, run.model, self._optimizer, run.recipe, weights, run.worker)
+
+    @property
+    def variables(self) -> list[Any]:
+        """What the optimizer remembers, but for the learning rate, which recipe and epochs decide."""
+        rate = self._optimizer._learning_rate
+        return [variable for variable in self._optimizer.variables if variable is not rate]
+
+    def run(self, epoch: int, learning_rate: float) -> Measured:
+        """Take one step per batch of a freshly shuffled training set."""
+        run, worker, stage = self._run, self._run.worker, self._run.recipe.stages[self._number]
+        self._optimizer.learning_rate = learning_rate
+        images, loss_sum, right = 0, 0.0, 0
+        started = spoken = time.perf_counter()
+        batches = stage_batches(
+            run.recipe, self._number, epoch, run.train, run.features, self._network.draws, worker.rank,
+            worker.count,
+        )  # fmt: skip
+        for values, labels, drawn, rows in batches:
+            batch_loss, batch_right = self._step(values, labels, drawn, np.float32(rows))
+            loss_sum += float(batch_loss)
+            right += int(batch_right)
+            images += len(labels)
+            if worker.count == 1:  # one of several would leave the others waiting for it
+                _check_finite(loss_sum, f"epoch {epoch} after {images:,} images", stage)
+            now = time.perf_counter()
+            if now - spoken >= SECONDS_BETWEEN_LINES:
+                spoken = now
+                log.info(
+                    "Epoch %d: %s of %s images, %.0f images/s.", epoch, f"{images:,}",
+                    f"{-(-run.train.rows // worker.count):,}", images / (now - started),
+                )  # fmt: skip
+        return measured(worker, loss_sum, right, images)
+
+
+def stage_batches(  # noqa: PLR0917 - what decides about an epoch
+    recipe: Recipe,
+    number: int,
+    epoch: int,
+    train: Shards,
+    features: Features,
+    draws: int,
+    rank: int,
+    workers: int,
+    skip: int = 0,
+) -> Iterator[tuple[Any, Any, Any, int]]:
+    """A worker's share of an epoch of a stage, shuffled and drawn as seed, stage and epoch want it.
+
+    Yields:
+        What is stored of a batch, its labels int64 (b,), its draws float32 (b, draws), and the rows of the
+        whole batch, that of all workers; the first `skip` batches are left out.
+    """
+    views, cached = recipe.augmentation.views, features.get(number)
+    view = (epoch - 1) % views + 1 if views else epoch
+    stored, size = (cached.train[view - 1] if cached else train), recipe.stages[number].batch_size
     order = int(np.random.SeedSequence((recipe.seed, number, epoch)).generate_state(1)[0])
-    batches = train.tensorflow(stage.batch_size, order, rank=worker.rank, workers=worker.count)
-    images, loss_sum, right = 0, 0.0, 0
-    started = spoken = time.perf_counter()
-    for position, (pixels, labels, index) in enumerate(batches):
-        rows = min(stage.batch_size, train.rows - position * stage.batch_size)
+    batches = stored.tensorflow(size, order, rank=rank, workers=workers)
+    if skip:
+        batches = batches.skip(skip)
+    for position, (values, labels, index) in enumerate(batches, start=skip):
         drawn = draw(index.numpy(), recipe.seed, number, epoch, draws)
-        batch_loss, batch_right = step(pixels, labels, drawn, np.float32(rows))
-        loss_sum += float(batch_loss)
-        right += int(batch_right)
-        images += len(labels)
-        if worker.count == 1:  # one of several would leave the others waiting for it
-            _check_finite(loss_sum, f"epoch {epoch} after {images:,} images", stage)
-        now = time.perf_counter()
-        if now - spoken >= SECONDS_BETWEEN_LINES:
-            spoken = now
-            log.info(
-                "Epoch %d: %s of %s images, %.0f images/s.", epoch, f"{images:,}",
-                f"{-(-train.rows // worker.count):,}", images / (now - started),
-            )  # fmt: skip
-    return measured(worker, loss_sum, right, images)
+        drawn[:, :DRAWS] = draw(index.numpy(), recipe.seed, number, view)
+        yield values, labels, drawn, min(size, train.rows - position * size)
 
 
 def _check_finite(loss: float, when: str, stage: Stage) -> None:

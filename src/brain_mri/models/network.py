@@ -45,7 +45,7 @@ def build_network(recipe: Recipe, *, synchronized: bool = False) -> keras.Model:
     """
     import keras
 
-    with _seeded(recipe.seed):
+    with _seeded(recipe.seed), _computing_in(recipe.precision):
         inputs = keras.Input((recipe.image_size, recipe.image_size, 1), name="grey")
         backbone = build_backbone(recipe.backbone, recipe.weights, recipe.image_size)
         features = backbone(_prepare(inputs, recipe.backbone))
@@ -61,7 +61,9 @@ def build_network(recipe: Recipe, *, synchronized: bool = False) -> keras.Model:
                 x = normalise(x)
             if block.dropout:
                 x = keras.layers.Dropout(block.dropout, name=f"head_dropout_{number}")(x)
-        outputs = keras.layers.Dense(len(recipe.classes), activation="softmax", name="probabilities")(x)
+        outputs = keras.layers.Dense(
+            len(recipe.classes), activation="softmax", dtype="float32", name="probabilities"
+        )(x)
         return keras.Model(inputs, outputs, name=f"brain_mri_{recipe.backbone}")
 
 
@@ -108,8 +110,30 @@ def _prepare(inputs: keras.KerasTensor, backbone_name: str) -> keras.KerasTensor
     }[backbone.scaling]
     x = inputs
     if backbone.channels > 1:
-        x = keras.layers.Concatenate(name="replicate")([x] * backbone.channels)
-    return keras.layers.Rescaling(scale, offset=offset, name="scale")(x)
+        x = keras.layers.Concatenate(dtype="float32", name="replicate")([x] * backbone.channels)
+    return keras.layers.Rescaling(scale, offset=offset, dtype="float32", name="scale")(x)
+
+
+def in_float32(model: keras.Model, recipe: Recipe) -> keras.Model:
+    """A network that computes in float32 whatever it was trained in, with the same weights."""
+    if recipe.precision == "float32":
+        return model
+    plain = build_network(recipe.model_copy(update={"precision": "float32", "weights": None}))
+    plain.set_weights(model.get_weights())
+    return plain
+
+
+@contextmanager
+def _computing_in(precision: str) -> Iterator[None]:
+    """Let layers that name no precision compute in this one; networks of Keras name none."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 @contextmanager

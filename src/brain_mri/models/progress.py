@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 if TYPE_CHECKING:
     from brain_mri.models.recipe import Recipe
@@ -15,7 +15,10 @@ OVERFITTING_GAP = 0.10
 
 
 class EpochRecord(TypedDict):
-    """One line of the history. Accuracies are shares; `loss` and `accuracy` are of augmented images."""
+    """One line of the history. Accuracies are shares; `loss` and `accuracy` are of augmented images.
+
+    `staleness` is there for asynchronous training: updates of others between an update's pull and push.
+    """
 
     epoch: int
     loss: float
@@ -25,6 +28,7 @@ class EpochRecord(TypedDict):
     learning_rate: float
     images_per_second: float
     seconds: float
+    staleness: NotRequired[float]
 
 
 class StageRecord(TypedDict):

@@ -16,6 +16,7 @@ BACKBONES = ("resnet50", "mobilenetv2", "compact")
 RECIPES = ("baseline",)
 
 Share = Annotated[float, Field(ge=0, lt=1)]
+Precision = Literal["float32", "mixed_bfloat16"]
 
 
 class _Frozen(BaseModel):
@@ -56,22 +57,32 @@ class Stage(_Frozen):
 
 
 class Augmentation(_Frozen):
-    """How far a training image may be moved; drawn anew for every example and epoch.
+    """How far a training image may be moved; drawn for every example.
 
     Attributes:
         flip: Whether half of the images are mirrored left to right.
         rotation_degrees: Rotations are uniform in ± this.
         zoom: Zooms are uniform in 1 ± this.
+        copies: So many draws an example take turns; None draws anew in every epoch.
     """
 
     flip: bool = True
     rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 18.0
     zoom: Share = 0.1
+    copies: Annotated[int, Field(ge=1)] | None = None
 
     @property
     def active(self) -> bool:
         """Whether any image is changed at all."""
         return self.flip or self.rotation_degrees > 0 or self.zoom > 0
+
+    @property
+    def views(self) -> int | None:
+        """Different views of an image that training sees in all its epochs; None where every one is new."""
+        return self.copies if self.active else 1
+
+
+NO_AUGMENTATION = Augmentation(flip=False, rotation_degrees=0, zoom=0)
 
 
 class Recipe(_Frozen):
@@ -91,6 +102,7 @@ class Recipe(_Frozen):
         early_stopping_patience: Epochs without a lower validation loss after which a stage ends.
         plateau_patience: Epochs without a lower validation loss after which the learning rate is lowered.
         plateau_factor: What it is then multiplied with.
+        precision: Of the arithmetic while training: "float32", or "mixed_bfloat16", with weights in float32.
         seed: From which initial weights, order, augmentation and dropout are drawn.
 
     Example:
@@ -115,6 +127,7 @@ class Recipe(_Frozen):
     early_stopping_patience: Annotated[int, Field(ge=1)] = 5
     plateau_patience: Annotated[int, Field(ge=1)] = 3
     plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    precision: Precision = "float32"
     seed: int = 42
 
     @property
@@ -150,6 +163,8 @@ def make_recipe(
     seed: int,
     epochs: int | None = None,
     batch_size: int | None = None,
+    augmented_copies: int | None = None,
+    precision: Precision = "float32",
 ) -> Recipe:
     """Make a named recipe for a backbone.
 
@@ -162,6 +177,9 @@ def make_recipe(
         seed: As in :class:`Recipe`.
         epochs: A limit on the epochs of each stage, for a quick try; None takes the recipe's own.
         batch_size: Images a step, of all workers together; None takes the recipe's own.
+        augmented_copies: So many draws of augmentation an example take turns; 0 moves no image, None draws
+            anew in every epoch.
+        precision: As in :class:`Recipe`.
 
     Raises:
         ValueError: A name that is not known, with the nearest match.
@@ -174,6 +192,11 @@ def make_recipe(
         stages = tuple(stage.model_copy(update={"epochs": min(stage.epochs, epochs)}) for stage in stages)
     if batch_size is not None:
         stages = tuple(stage.model_copy(update={"batch_size": batch_size}) for stage in stages)
+    augmentation = own.pop("augmentation", Augmentation()).model_copy(
+        update={"copies": augmented_copies or None}
+    )
+    if augmented_copies == 0:
+        augmentation = NO_AUGMENTATION
     return Recipe(
         name=name,
         backbone=backbone,
@@ -181,6 +204,8 @@ def make_recipe(
         image_size=image_size,
         classes=classes,
         stages=stages,
+        augmentation=augmentation,
+        precision=precision,
         seed=seed,
         **own,
     )

@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from brain_mri.models.augmentation import DRAWS, augment
+from brain_mri.models.cut import head_tensors, restored, trained_part
 from brain_mri.models.worker import ALONE, Worker
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
+    from brain_mri.models.cut import Cut
     from brain_mri.models.recipe import Recipe
     from brain_mri.models.shards import Shards
 
@@ -22,10 +24,15 @@ Step = Callable[..., tuple[Any, Any]]
 
 
 class Measured(NamedTuple):
-    """Mean loss and share of right answers over a pass."""
+    """Mean loss and share of right answers over a pass.
+
+    Where updates come from workers that do not wait for each other, `staleness` is how many others came
+    between the pull and the push of one, in the mean.
+    """
 
     loss: float
     accuracy: float
+    staleness: float | None = None
 
 
 class TrainingNetwork:
@@ -39,12 +46,29 @@ class TrainingNetwork:
             dropped.
     """
 
-    def __init__(self, model: keras.Model, recipe: Recipe) -> None:
-        import keras
+    def __init__(
+        self, model: keras.Model, recipe: Recipe, cut: Cut | None = None, dtype: str = "float32"
+    ) -> None:
+        """Take a network apart.
 
-        names = [layer.name for layer in model.layers]
-        start = model.layers[names.index(recipe.backbone) + 1].input
-        self._base = keras.Model(model.input, start)
+        Args:
+            model: The whole network.
+            recipe: That it was built from.
+            cut: Where its frozen part ends, if what that computes is given instead of images.
+            dtype: In which that is given.
+        """
+        import keras
+        import tensorflow as tf
+
+        self._cut, self._augmentation = cut, recipe.augmentation
+        _, start = head_tensors(model, recipe)
+        if cut is None:
+            self._base = keras.Model(model.input, start)
+            size = recipe.image_size
+            self.signature: Any = tf.TensorSpec((None, size, size, 1), tf.uint8)
+        else:
+            self._base = trained_part(model, recipe, cut)
+            self.signature = tuple(tf.TensorSpec((None, *tensor.shape), dtype) for tensor in cut.tensors)
         self._pieces: list[tuple[keras.Model, float]] = []
         self.draws = DRAWS
         for layer in model.layers:
@@ -54,47 +78,77 @@ class TrainingNetwork:
                 start = layer.output
         self._pieces.append((keras.Model(start, model.output), 0.0))
 
-    def __call__(self, images: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        """Probabilities ``(b, classes)`` of images ``(b, h, w, 1)`` with draws ``(b, self.draws)``.
+    def __call__(self, stored: Any, draws: tf.Tensor | None = None) -> tf.Tensor:
+        """Probabilities float32 ``(b, classes)`` of a batch as it is stored.
 
         A worker whose share of a batch is empty takes the step all the same; TensorFlow's convolutions fail
         without an image, so they get a black one, of which nothing remains.
+
+        Args:
+            stored: Images uint8 ``(b, h, w, 1)``, or what crosses the cut.
+            draws: ``(b, self.draws)``, to train; without them the network answers as it does later.
         """
         import tensorflow as tf
 
-        count = tf.shape(images)[0]
-        never_empty = tf.pad(images, [[0, tf.maximum(1 - count, 0)], [0, 0], [0, 0], [0, 0]])
-        values, place = self._base(never_empty, training=True)[:count], DRAWS
+        training = draws is not None
+        values, place = self._features(stored, draws), DRAWS
         for piece, rate in self._pieces:
-            values = piece(values, training=True)
-            if rate:
+            values = piece(values, training=training)
+            if rate and draws is not None:
                 width = values.shape[-1]
                 kept = draws[:, place : place + width] >= rate
-                values = tf.where(kept, values / (1 - rate), 0.0)
+                values = tf.where(kept, values / (1 - rate), tf.zeros_like(values))
                 place += width
         return values
 
+    def _features(self, stored: Any, draws: tf.Tensor | None) -> tf.Tensor:
+        import tensorflow as tf
 
-def make_train_step(
+        training = draws is not None
+        if self._cut is None:
+            inputs = [tf.cast(stored, tf.float32)]
+            if draws is not None:
+                inputs = [augment(inputs[0], draws, self._augmentation)]
+        else:
+            inputs = [tf.cast(values, tf.float32) for values in stored]
+        if self._base is None:
+            return inputs[0]
+        if self._cut is not None:
+            inputs = [
+                restored(values, tensor.stride, whole.shape[1])
+                for values, tensor, whole in zip(inputs, self._cut.tensors, self._base.inputs, strict=True)
+            ]
+        count = tf.shape(inputs[0])[0]
+        missing = tf.maximum(1 - count, 0)
+        never_empty = [
+            tf.pad(values, [[0, missing], *[[0, 0]] * (len(values.shape) - 1)]) for values in inputs
+        ]
+        given = never_empty if len(never_empty) > 1 else never_empty[0]
+        return self._base(given, training=training)[:count]
+
+
+def make_train_step(  # noqa: PLR0917 - what a step hangs on
+    network: TrainingNetwork,
     model: keras.Model,
     optimizer: keras.optimizers.Optimizer,
     recipe: Recipe,
     weights: Sequence[float],
     worker: Worker = ALONE,
-) -> tuple[Step, int]:
+) -> Step:
     """Compile one optimizer step on a batch, or on a worker's share of one.
 
     Args:
+        network: The model as training calls it.
         model: With the layers of the stage unfrozen already: variables are taken from it now.
         optimizer: Fresh, for these variables.
-        recipe: Names augmentation and label smoothing.
+        recipe: Names label smoothing and class weights.
         weights: Per class; all 1 where the recipe wants no class weights.
         worker: Who takes the step. Gradients of all workers are added up.
 
     Returns:
-        ``step(pixels uint8 (b, h, w, 1), labels int64 (b,), draws float32 (b, n), rows float32 ())`` → (sum
-        of losses, right answers) of these images; `rows` is the number of images in the whole batch, that of
-        all workers. There may be none here. And n, the numbers to draw per example.
+        ``step(stored, labels int64 (b,), draws float32 (b, n), rows float32 ())`` → (sum of losses, right
+        answers) of these images, as the network takes them with its `n` draws; `rows` is the number of images
+        in the whole batch, that of all workers. There may be none here.
     """
     import keras
     import tensorflow as tf
@@ -102,16 +156,14 @@ def make_train_step(
     variables = model.trainable_variables
     optimizer.build(variables)
     values = [variable.value for variable in variables]
-    network = TrainingNetwork(model, recipe)
     class_weight = tf.constant(weights if recipe.class_weights else [1.0] * len(recipe.classes), tf.float32)
 
-    def step(pixels: tf.Tensor, labels: tf.Tensor, draws: tf.Tensor, rows: tf.Tensor) -> tuple[Any, Any]:
-        images = augment(tf.cast(pixels, tf.float32), draws, recipe.augmentation)
+    def step(stored: Any, labels: tf.Tensor, draws: tf.Tensor, rows: tf.Tensor) -> tuple[Any, Any]:
         truth = tf.one_hot(labels, len(recipe.classes))
         # Watching the trained variables alone keeps a frozen base out of the tape.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)
-            probabilities = network(images, draws)
+            probabilities = network(stored, draws)
             losses = keras.losses.categorical_crossentropy(
                 truth, probabilities, label_smoothing=recipe.label_smoothing
             )
@@ -121,28 +173,28 @@ def make_train_step(
         return total, _count_right(probabilities, labels)
 
     signature = [
-        *_batch_signature(recipe),
+        *_batch_signature(network),
         tf.TensorSpec((None, network.draws), tf.float32),
         tf.TensorSpec((), tf.float32),
     ]
-    return worker.compile(step, signature), network.draws
+    return worker.compile(step, signature)
 
 
-def make_evaluation_step(model: keras.Model, recipe: Recipe, worker: Worker = ALONE) -> Step:
+def make_evaluation_step(network: TrainingNetwork, worker: Worker = ALONE) -> Step:
     """Compile the measurement of a batch: plain cross-entropy, without class weights or smoothing.
 
     Returns:
-        ``step(pixels uint8 (b, h, w, 1), labels int64 (b,))`` → (sum of losses, right answers).
+        ``step(stored, labels int64 (b,))`` → (sum of losses, right answers).
     """
     import keras
     import tensorflow as tf
 
-    def step(pixels: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        probabilities = model(tf.cast(pixels, tf.float32), training=False)
+    def step(stored: Any, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        probabilities = network(stored)
         losses = keras.losses.sparse_categorical_crossentropy(labels, probabilities)
         return tf.reduce_sum(losses), _count_right(probabilities, labels)
 
-    return worker.compile(step, _batch_signature(recipe))
+    return worker.compile(step, _batch_signature(network))
 
 
 def evaluate(step: Step, shards: Shards, worker: Worker = ALONE) -> Measured:
@@ -155,9 +207,9 @@ def evaluate(step: Step, shards: Shards, worker: Worker = ALONE) -> Measured:
     """
     batch = EVALUATION_BATCH * worker.count
     loss_sum, right, images = 0.0, 0, 0
-    for pixels, labels, _ in shards.tensorflow(batch, rank=worker.rank, workers=worker.count):
+    for stored, labels, _ in shards.tensorflow(batch, rank=worker.rank, workers=worker.count):
         if len(labels):
-            batch_loss, batch_right = step(pixels, labels)
+            batch_loss, batch_right = step(stored, labels)
             loss_sum += float(batch_loss)
             right += int(batch_right)
             images += len(labels)
@@ -170,12 +222,11 @@ def measured(worker: Worker, loss_sum: float, right: int, images: int) -> Measur
     return Measured(all_loss / all_images, all_right / all_images)
 
 
-def _batch_signature(recipe: Recipe) -> list[Any]:
+def _batch_signature(network: TrainingNetwork) -> list[Any]:
     """One signature for whole and last batches: no second tracing."""
     import tensorflow as tf
 
-    size = recipe.image_size
-    return [tf.TensorSpec((None, size, size, 1), tf.uint8), tf.TensorSpec((None,), tf.int64)]
+    return [network.signature, tf.TensorSpec((None,), tf.int64)]
 
 
 def _count_right(probabilities: Any, labels: Any) -> Any:

@@ -23,13 +23,14 @@ from brain_mri.models.checkpoints import (
     unpack_weights,
 )
 from brain_mri.models.loop import Run, TrainingHistory, check_shards, train_stages
-from brain_mri.models.network import build_network
+from brain_mri.models.network import build_network, in_float32
 from brain_mri.models.worker import Worker
 
 if TYPE_CHECKING:
     import keras
 
     from brain_mri.models.checkpoints import Checkpoints
+    from brain_mri.models.features import Features
     from brain_mri.models.recipe import Recipe
     from brain_mri.models.shards import Shards
 
@@ -69,8 +70,13 @@ class Launcher(Protocol):
         ...
 
 
-def train_together(
-    recipe: Recipe, train: Shards, validation: Shards, checkpoints: Checkpoints, launcher: Launcher
+def train_together(  # noqa: PLR0917 - as `train_classifier`, and a launcher
+    recipe: Recipe,
+    train: Shards,
+    validation: Shards,
+    checkpoints: Checkpoints,
+    launcher: Launcher,
+    features: Features | None = None,
 ) -> tuple[keras.Model, TrainingHistory]:
     """Train as :func:`brain_mri.models.loop.train_classifier` does, on all workers of a launcher.
 
@@ -83,6 +89,7 @@ def train_together(
         validation: Labelled images that decide about learning rate, stopping and the best weights.
         checkpoints: A store that all workers reach.
         launcher: Starts the workers.
+        features: What frozen layers compute, of stages for which it was computed before.
 
     Returns:
         As `train_classifier`: the trained network, in this process, and the history.
@@ -99,13 +106,15 @@ def train_together(
         ... )  # doctest: +SKIP
     """
     check_shards(recipe, train, validation)
-    key = training_key(recipe, train, validation)
-    model = build_network(recipe)
+    key = training_key(recipe, train, validation, features)
+    model = in_float32(build_network(recipe), recipe)
     if find_state(checkpoints, key) is None:
         checkpoints.clear()
         # Workers may have no weights file.
         checkpoints.save(INITIAL, pack_weights(model.get_weights()))
-    history = launcher.run(partial(train_share, recipe, train, validation, checkpoints, key))[0]
+    history = launcher.run(partial(train_share, recipe, train, validation, checkpoints, key, features or {}))[
+        0
+    ]
     final = find_state(checkpoints, key)
     if final is None or len(final.epochs) != len(history["stages"][-1]["epochs"]):
         raise CheckpointLostError(
@@ -117,7 +126,13 @@ def train_together(
 
 
 def train_share(  # noqa: PLR0917 - a partial of all but the seat is what travels
-    recipe: Recipe, train: Shards, validation: Shards, checkpoints: Checkpoints, key: str, seat: Seat
+    recipe: Recipe,
+    train: Shards,
+    validation: Shards,
+    checkpoints: Checkpoints,
+    key: str,
+    features: Features,
+    seat: Seat,
 ) -> TrainingHistory:
     """Be one of the workers: to be called in a fresh process, before TensorFlow has done anything.
 
@@ -146,5 +161,5 @@ def train_share(  # noqa: PLR0917 - a partial of all but the seat is what travel
         if initial is None:
             raise CheckpointLostError(f"{INITIAL} is missing from the checkpoints. Repeat the command.")
         model.set_weights(unpack_weights(initial))
-    run = Run(model, recipe, train, validation, checkpoints, worker, key)
+    run = Run(model, recipe, train, validation, checkpoints, worker, key, features)
     return train_stages(run, state)

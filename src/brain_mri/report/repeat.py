@@ -28,7 +28,8 @@ def run_settings(
     if not (source["synthetic"] and ingestion["source"] is None):  # the run drew no phantoms of its own
         ingestion |= {"source": source["url"]}
         del ingestion["phantom"]
-    decided = {key: model_metadata[key] for key in ("backbone", "weights", "recipe", "seed")}
+    names = ("backbone", "weights", "recipe", "precision", "seed")
+    decided = {key: model_metadata[key] for key in names if key in model_metadata}
     sections = {
         "ingestion": ingestion,
         "preprocessing": preprocessing_stats["parameters"],

@@ -60,6 +60,22 @@ def runtime_vs_workers(runs: Sequence[Mapping[str, Any]], synthetic: bool = Fals
     return figure
 
 
+def draw_curves(panel: Axes, curves: Mapping[str, Sequence[tuple[float, float]]]) -> None:
+    """Draw what trainings had reached when into a panel.
+
+    Args:
+        panel: To draw into.
+        curves: By the name of each training, (seconds since its start, validation accuracy) an epoch.
+    """
+    for (name, points), colour in zip(curves.items(), (*CLASS_COLOURS, MUTED), strict=False):
+        seconds, accuracies = zip(*points, strict=True)
+        panel.plot(seconds, accuracies, marker="o", markersize=3, color=colour, label=name)
+    panel.set(xlabel="seconds since the start of the process", ylabel="accuracy")
+    panel.grid(axis="y", color=GRID)
+    panel.legend(frameon=False, fontsize=8)
+    heading(panel, "Validation accuracy over time")
+
+
 def draw_runtime(panel: Axes, runs: Iterable[Mapping[str, Any]]) -> None:
     """Draw the runs of :func:`runtime_vs_workers` into a panel: a colour a place, dashed with the start."""
     runs = list(runs)

@@ -53,6 +53,10 @@ class WorkerDiedError(RuntimeError):
     """A worker died, every time that all of them were started; the message has its last lines."""
 
 
+class WorkerEndedError(RuntimeError):
+    """The process of a worker ended without a result; raised in its task."""
+
+
 @dataclass(frozen=True)
 class Seat:
     """What a worker knows of itself and the others.
@@ -101,12 +105,12 @@ class TogetherLauncher:
             Exception: What the function raised.
         """
         context = get_session().sparkContext
-        slots = _Slots(context, self.workers, self.cores)
+        slots = Slots(context, self.workers, self.cores)
         slots.wait()
         group = f"workers {uuid.uuid4()}"
-        with _Ear(context.getConf()) as ear:
+        with Ear(context.getConf()) as ear:
             ear.on_failure = lambda: context.cancelJobGroup(group)
-            task = _Task(dumps(function), self.cores, ear.address, ear.key)
+            task = _BarrierTask(dumps(function), self.cores, ear.address, ear.key)
 
             def run() -> list[tuple[int, bytes]]:
                 context.setJobGroup(group, f"{self.workers} workers together", True)
@@ -121,7 +125,7 @@ class TogetherLauncher:
                     if slots.are_lost():
                         context.cancelJobGroup(group)
             try:
-                return [_loads(result) for _, result in sorted(job.result())]
+                return [loads(result) for _, result in sorted(job.result())]
             except Exception as error:
                 if ear.failure is not None:
                     raise ear.failure from None
@@ -133,7 +137,7 @@ class TogetherLauncher:
                     raise
 
 
-class _Slots:
+class Slots:
     """Places for tasks that run at the same time, each with the cores of a worker."""
 
     def __init__(self, context: Any, workers: int, cores: int) -> None:
@@ -147,9 +151,10 @@ class _Slots:
 
             self._profile = ResourceProfileBuilder().require(TaskResourceRequests().cpus(cores)).build
 
-    def rows(self) -> Any:
-        """One empty partition a worker, on such slots."""
-        rows = self._context.parallelize(range(self._workers), self._workers)
+    def rows(self, count: int | None = None) -> Any:
+        """So many empty partitions, one a worker if not told otherwise, on such slots."""
+        count = count or self._workers
+        rows = self._context.parallelize(range(count), count)
         return rows.withResources(self._profile) if self._profile else rows
 
     def wait(self) -> None:
@@ -165,9 +170,17 @@ class _Slots:
                 "spark.dynamicAllocation.enabled=true. Set it to false in conf/<environment>/spark.yml."
             )
         while self._found() < self._workers:
-            if self.are_lost():
-                raise TooFewSlotsError(self.missing())
+            self.check()
             time.sleep(_PAUSE / 4)
+
+    def check(self) -> None:
+        """See that not too few have been there for too long.
+
+        Raises:
+            TooFewSlotsError: They have.
+        """
+        if self.are_lost():
+            raise TooFewSlotsError(self.missing())
 
     def are_lost(self) -> bool:
         """Whether there have been too few for `SLOT_SECONDS`, in local mode whether there are too few."""
@@ -208,21 +221,26 @@ class _Slots:
             return 0
 
 
-class _Ear:
+def open_listener(conf: Any) -> tuple[Listener, tuple[str, int]]:
+    """A socket of the driver that workers reach where they reach Spark's driver, and its address."""
+    host = str(conf.get("spark.driver.host", "127.0.0.1"))
+    listener = Listener((str(conf.get("spark.driver.bindAddress", host)), 0), backlog=64)
+    return listener, (host, int(listener.address[1]))
+
+
+class Ear:
     """What the driver hears from the workers, by a socket of its own."""
 
     def __init__(self, conf: Any) -> None:
         self.key = secrets.token_bytes(32)
-        host = str(conf.get("spark.driver.host", "127.0.0.1"))
-        self._listener = Listener((str(conf.get("spark.driver.bindAddress", host)), 0), backlog=64)
-        self.address: tuple[str, int] = (host, int(self._listener.address[1]))
+        self._listener, self.address = open_listener(conf)
         self.failure: BaseException | None = None
         self.deaths: dict[int, str] = {}  # by attempt, the first of each: the others died of it
         self.on_failure: Callable[[], None] = lambda: None
         self._closed = False
         self._thread = threading.Thread(target=self._accept, name="workers", daemon=True)
 
-    def __enter__(self) -> _Ear:
+    def __enter__(self) -> Ear:
         self._thread.start()
         return self
 
@@ -259,34 +277,21 @@ class _Ear:
                         logger.warning("%s", what.splitlines()[0])
                     self.deaths.setdefault(attempt, what)
                 elif self.failure is None:
-                    self.failure = _loads(what)
+                    self.failure = loads(what)
                     self.on_failure()
 
 
 @dataclass(frozen=True)
-class _Task:
-    """What a barrier task does: it seats its worker, starts it, and passes on what it says."""
+class WorkerTask:
+    """What the task of a worker does: it starts its process and passes on what that says."""
 
     content: bytes
     cores: int
     address: tuple[str, int]
     key: bytes
 
-    def __call__(self, _rows: Iterator[int]) -> Iterator[tuple[int, bytes]]:
-        from pyspark import BarrierTaskContext
-
-        context = BarrierTaskContext.get()
-        rank = context.partitionId()
-        host = context.getTaskInfos()[rank].address.rpartition(":")[0] or "127.0.0.1"
-        with socket.socket() as free:
-            free.bind((host, 0))
-            port = free.getsockname()[1]
-        gathered = [line.split() for line in context.allGather(f"{host}:{port} {context.taskAttemptId()}")]
-        attempt = max(int(number) for _, number in gathered)  # higher in a later attempt at the stage
-        result = self._run(Seat(rank, tuple(address for address, _ in gathered), self.cores), attempt)
-        return iter([(rank, result)])
-
-    def _run(self, seat: Seat, attempt: int) -> bytes:
+    def run_worker(self, seat: Seat, attempt: int) -> bytes:
+        """Start the process of a worker and wait for its end; what its function returned, pickled."""
         with tempfile.TemporaryDirectory() as folder, Client(self.address, authkey=self.key) as driver:
             Path(folder, "seat").write_bytes(dumps(seat))
             Path(folder, "function").write_bytes(self.content)
@@ -315,16 +320,37 @@ class _Task:
                 return Path(folder, "result").read_bytes()
             if status == 1 and Path(folder, "failure").exists():
                 driver.send(("failed", attempt, seat.rank, Path(folder, "failure").read_bytes()))
-                raise RuntimeError("The driver has the reason and ends the job.")
+                raise WorkerEndedError("The driver has the reason and ends the job.")
             message = _obituary(seat, status, last)
             driver.send(("died", attempt, seat.rank, message))
-            raise RuntimeError(message)
+            raise WorkerEndedError(message)
+
+
+@dataclass(frozen=True)
+class _BarrierTask(WorkerTask):
+    """Seats its worker beside the others first."""
+
+    def __call__(self, _rows: Iterator[int]) -> Iterator[tuple[int, bytes]]:
+        """The rank of the worker, and what its function returned, pickled."""
+        from pyspark import BarrierTaskContext
+
+        context = BarrierTaskContext.get()
+        rank = context.partitionId()
+        host = context.getTaskInfos()[rank].address.rpartition(":")[0] or "127.0.0.1"
+        with socket.socket() as free:
+            free.bind((host, 0))
+            port = free.getsockname()[1]
+        gathered = [line.split() for line in context.allGather(f"{host}:{port} {context.taskAttemptId()}")]
+        attempt = max(int(number) for _, number in gathered)  # higher in a later attempt at the stage
+        result = self.run_worker(Seat(rank, tuple(address for address, _ in gathered), self.cores), attempt)
+        return iter([(rank, result)])
 
 
 def _obituary(seat: Seat, status: int, last: Sequence[str]) -> str:
     cause = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
     lines = "".join(f"\n    {line}" for line in last)
-    return f"Worker {seat.rank} on {seat.addresses[seat.rank]} {cause}. Its last lines:{lines or ' none.'}"
+    place = f" on {seat.addresses[seat.rank]}" if seat.addresses[seat.rank] else ""
+    return f"Worker {seat.rank}{place} {cause}. Its last lines:{lines or ' none.'}"
 
 
 def dumps(value: Any) -> bytes:
@@ -334,7 +360,8 @@ def dumps(value: Any) -> bytes:
     return bytes(cloudpickle.dumps(value))  # type: ignore[no-untyped-call]  # ships no types
 
 
-def _loads(content: bytes) -> Any:
+def loads(content: bytes) -> Any:
+    """The value of :func:`dumps`."""
     from pyspark import cloudpickle
 
     return cloudpickle.loads(content)

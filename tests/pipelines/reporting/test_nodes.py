@@ -150,7 +150,7 @@ def test_runtime_is_drawn_where_the_benchmark_was_run_and_said_to_be_missing_els
 
 
 @pytest.mark.parametrize("measured", [True, False])
-def test_the_report_shows_the_benchmark_only_where_it_was_run(
+def test_the_report_shows_benchmarks_only_where_they_were_run(
     monkeypatch: pytest.MonkeyPatch, measured: bool
 ) -> None:
     given: dict[str, Any] = {}
@@ -165,12 +165,14 @@ def test_the_report_shows_the_benchmark_only_where_it_was_run(
         exploration={},
         classifier=cast(FolderVersion, None),
         section_benchmarks=section,
+        section_training=section,
         runtime_vs_workers_png=b"workers",
         calibration_png=b"bins",
     )
     assert given["pictures"] == {"calibration": b"bins"}
     pictures = [[figure["png"] for figure in section["figures"]] for section in given["sections"]]
-    assert pictures == ([["d2F5cw==", base64.b64encode(b"workers").decode()]] if measured else [])
+    speed, training = ["d2F5cw==", base64.b64encode(b"workers").decode()], ["d2F5cw=="]
+    assert pictures == ([speed, training] if measured else [])
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from brain_mri.datasets import CheckpointStore
+from brain_mri.datasets import CheckpointStore, FeatureCache
 from brain_mri.models.version import TrainedClassifier
 from brain_mri.pipelines.training import create_pipeline
 from brain_mri.pipelines.training.nodes import (
@@ -39,6 +39,10 @@ def squares(rows: int, seed: int) -> ArrayShards:
         top, left = divmod(int(label), 2)
         image[10 + 30 * top : 24 + 30 * top, 10 + 30 * left : 24 + 30 * left] = 200
     return ArrayShards(pixels, labels, CLASSES)
+
+
+def no_features(folder: Path) -> FeatureCache:
+    return FeatureCache(str(folder / "features"))
 
 
 @pytest.mark.parametrize(
@@ -75,13 +79,14 @@ def test_the_pipeline_never_reads_the_test_split_and_its_outputs_are_in_the_cata
     pipeline = create_pipeline()
     assert pipeline.inputs() == {
         "checkpoints",
+        "feature_cache",
         "model_inputs_train@shards",
         "model_inputs_validation@shards",
         "split_metadata",
         "params:training",
     }
     catalog = yaml.safe_load((CONFIGURATION / "catalog_training.yml").read_text())
-    assert pipeline.all_outputs() | {"checkpoints"} == set(catalog)
+    assert pipeline.all_outputs() | {"checkpoints", "feature_cache"} == set(catalog)
 
 
 def test_sets_that_were_not_prepared_together_are_refused(tmp_path: Path) -> None:
@@ -89,7 +94,9 @@ def test_sets_that_were_not_prepared_together_are_refused(tmp_path: Path) -> Non
     validation = replace(squares(8, seed=2), preparation="another")
     checkpoints = CheckpointStore(str(tmp_path / "checkpoints"))
     with pytest.raises(OtherPreparationError, match="kedro run --pipelines=preprocessing"):
-        train_network(train, validation, checkpoints, SPLIT_METADATA, TrainingParameters())
+        train_network(
+            train, validation, checkpoints, no_features(tmp_path), SPLIT_METADATA, TrainingParameters()
+        )
 
 
 @pytest.mark.tensorflow
@@ -97,7 +104,9 @@ def test_training_ends_in_a_version_that_answers_as_the_network(tmp_path: Path) 
     parameters = TrainingParameters(seed=5, epochs=3)
     train, validation = squares(48, seed=1), squares(24, seed=2)
     checkpoints = CheckpointStore(str(tmp_path / "checkpoints"))
-    network, training_log = train_network(train, validation, checkpoints, SPLIT_METADATA, parameters)
+    network, training_log = train_network(
+        train, validation, checkpoints, no_features(tmp_path), SPLIT_METADATA, parameters
+    )
     files, history, metadata = publish_classifier(
         network, training_log, validation, SPLIT_METADATA, parameters
     )

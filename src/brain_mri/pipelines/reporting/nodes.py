@@ -262,14 +262,15 @@ def build_report(
     exploration: Mapping[str, Any],
     classifier: FolderVersion,
     section_benchmarks: Mapping[str, Any],
+    section_training: Mapping[str, Any],
     runtime_vs_workers_png: bytes,
     **pictures: bytes,
 ) -> str:
     """Write the page; `pictures` are PNG bytes as ``<figure>_png``.
 
-    An empty `section_benchmarks` is left out, with the figure that would only say so.
+    A section that is empty is left out; that of benchmarks with the figure that would only say so.
     """
-    sections = []
+    sections: list[Mapping[str, Any]] = []
     if section_benchmarks:
         picture = {
             "caption": "Preprocessing with more and more workers.",
@@ -277,6 +278,8 @@ def build_report(
         }
         shown = [*section_benchmarks.get("figures", ()), picture]
         sections.append({**section_benchmarks, "figures": shown})
+    if section_training:
+        sections.append(section_training)
     return build_page(
         metrics=metrics,
         report=classification_report,

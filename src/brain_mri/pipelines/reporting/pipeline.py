@@ -97,6 +97,7 @@ def create_pipeline() -> Pipeline:
                     "exploration": "exploration",
                     "classifier": "classifier",
                     "section_benchmarks": "section_benchmarks",
+                    "section_training": "section_training",
                     **{f"{name.removesuffix('_figure')}_png": name for name in FIGURES},
                 },
                 "report",

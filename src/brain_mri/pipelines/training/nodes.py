@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from brain_mri.datasets.features import FeatureCache
+from brain_mri.datasets.shards import ShardSet
 from brain_mri.evaluation.calibration import (
     abstention_threshold,
     apply_temperature,
@@ -17,7 +19,9 @@ from brain_mri.evaluation.calibration import (
     fit_temperature,
     out_of_distribution_threshold,
 )
+from brain_mri.models.apart import train_apart
 from brain_mri.models.checkpoints import Checkpoints
+from brain_mri.models.estimate import best_precision
 from brain_mri.models.export import ExportedGraph, export_onnx
 from brain_mri.models.loop import train_classifier
 from brain_mri.models.predict import Predictions, predict_shards
@@ -25,7 +29,10 @@ from brain_mri.models.recipe import Recipe, make_recipe
 from brain_mri.models.shards import Shards
 from brain_mri.models.together import train_together
 from brain_mri.models.version import Calibration, TrainedClassifier
+from brain_mri.pipelines.training.caching import cache_features
 from brain_mri.pipelines.training.parameters import TrainingParameters
+from brain_mri.spark.apart import ApartLauncher
+from brain_mri.spark.launchers import SparkLauncher
 from brain_mri.spark.together import TogetherLauncher
 
 if TYPE_CHECKING:
@@ -79,13 +86,16 @@ def choose_recipe(
         seed=parameters.seed,
         epochs=parameters.epochs,
         batch_size=parameters.global_batch_size,
+        augmented_copies=parameters.augmented_copies,
+        precision=best_precision(backbone) if parameters.precision == "auto" else parameters.precision,
     )
 
 
-def train_network(
-    train: Shards,
-    validation: Shards,
+def train_network(  # noqa: PLR0917 - inputs of a node
+    train: ShardSet,
+    validation: ShardSet,
     checkpoints: Checkpoints,
+    feature_cache: FeatureCache,
     split_metadata: Mapping[str, Any],
     parameters: TrainingParameters,
 ) -> tuple[Model, dict[str, Any]]:
@@ -95,6 +105,7 @@ def train_network(
         train: Images to learn from.
         validation: Images that decide about learning rate, stopping and the best weights.
         checkpoints: Store of the state of the training after every epoch.
+        feature_cache: Store of what frozen layers compute.
         split_metadata: Its ``source.kind`` decides what "auto" means.
         parameters: What the user decided.
 
@@ -116,11 +127,23 @@ def train_network(
         )
     kind = split_metadata["source"]["kind"]
     recipe = choose_recipe(parameters, kind, train.image_size, tuple(train.classes))
+    features = {}
+    if parameters.cache_gib:
+        limit = int(parameters.cache_gib * 2**30)
+        features = cache_features(
+            recipe, train, validation, feature_cache, SparkLauncher(), limit, parameters.cache_dtype
+        )
+    workers, cores = parameters.num_workers, parameters.worker_cores
     if parameters.distribution == "synchronous":
-        launcher = TogetherLauncher(parameters.num_workers, parameters.worker_cores)
-        network, history = train_together(recipe, train, validation, checkpoints, launcher)
+        together = TogetherLauncher(workers, cores)
+        network, history = train_together(recipe, train, validation, checkpoints, together, features)
+    elif parameters.distribution == "asynchronous":
+        apart = ApartLauncher(workers, cores)
+        network, history = train_apart(
+            recipe, train, validation, checkpoints, apart, features, parameters.push_every
+        )
     else:
-        network, history = train_classifier(recipe, train, validation, checkpoints)
+        network, history = train_classifier(recipe, train, validation, checkpoints, features)
     return network, {"recipe": recipe.model_dump(mode="json"), **history}
 
 
@@ -206,6 +229,7 @@ def describe_model(
         "backbone": recipe.backbone,
         "weights": recipe.weights,
         "recipe": recipe.name,
+        "precision": recipe.precision,
         "parameters": int(network.count_params()),
         "image_size": recipe.image_size,
         "classes": list(recipe.classes),

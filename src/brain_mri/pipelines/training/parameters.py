@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from brain_mri.datasets.shards import STRANDS
-from brain_mri.models.recipe import BACKBONES, RECIPES, known_name
+from brain_mri.models.features import FeatureDtype
+from brain_mri.models.recipe import BACKBONES, RECIPES, Precision, known_name
 
-DISTRIBUTIONS = ("none", "synchronous")
+DISTRIBUTIONS = ("none", "synchronous", "asynchronous")
 
 
 class TrainingParameters(BaseModel):
@@ -22,11 +23,20 @@ class TrainingParameters(BaseModel):
         recipe: "baseline".
         seed: From which initial weights, order, augmentation and dropout are drawn.
         epochs: A limit on the epochs of each stage, for a quick try; None takes the recipe's own.
+        augmented_copies: So many draws of augmentation an image take turns, and can be cached; 0 moves no
+            image, None draws anew in every epoch.
+        cache_gib: What frozen layers compute may take so many GiB of the storage; 0 computes it in every
+            epoch.
+        cache_dtype: In which it is kept: "float16", or "float32" for twice the space.
+        precision: Of the arithmetic while training: "float32", "mixed_bfloat16", or "auto": the latter where
+            the device has it and the network gains by it.
         distribution: "none" trains in this process, "synchronous" in Spark tasks that take every step
-            together.
+            together, "asynchronous" in Spark tasks that share what they learn through a parameter server.
         num_workers: How many tasks, where training is distributed.
         worker_cores: Processor cores of each.
         global_batch_size: Images a step, of all workers together; None takes the recipe's own.
+        push_every: Steps that an asynchronous worker takes before it shares what it has learned; None for an
+            epoch.
         abstention_accuracy: Accuracy on validation that answers above the abstention threshold should reach.
         out_of_distribution_share: Share of validation scans that the out-of-distribution threshold refuses.
 
@@ -42,10 +52,15 @@ class TrainingParameters(BaseModel):
     recipe: str = "baseline"
     seed: Annotated[int, Field(ge=0)] = 42
     epochs: Annotated[int, Field(ge=1)] | None = None
+    augmented_copies: Annotated[int, Field(ge=0)] | None = None
+    cache_gib: Annotated[float, Field(ge=0)] = 10
+    cache_dtype: FeatureDtype = "float16"
+    precision: Literal["auto"] | Precision = "auto"
     distribution: str = "none"
     num_workers: Annotated[int, Field(ge=1, le=STRANDS)] = 2
     worker_cores: Annotated[int, Field(ge=1)] = 1
     global_batch_size: Annotated[int, Field(ge=1)] | None = None
+    push_every: Annotated[int, Field(ge=1)] | None = 1
     abstention_accuracy: Annotated[float, Field(gt=0, le=1)] = 0.99
     out_of_distribution_share: Annotated[float, Field(ge=0, lt=1)] = 0.01
 

@@ -17,6 +17,7 @@ def create_pipeline() -> Pipeline:
                     "model_inputs_train@shards",
                     "model_inputs_validation@shards",
                     "checkpoints",
+                    "feature_cache",
                     "split_metadata",
                     "params:training",
                 ],

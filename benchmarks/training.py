@@ -1,0 +1,288 @@
+"""Two-stage training: this project against Keras' own `fit`, alone and by several workers.
+
+    python benchmarks/training.py --source FOLDER --weights FILE [--images N] [--only WAY …] [--quick]
+                                  [--section data/08_reporting/sections/training.json]
+
+FOLDER holds real scans, `<class>/<file>`; FILE the weights of MobileNetV2 without its top. Every way is a
+process of its own and its time is from the start of that process: `kedro run --pipelines=training` on model
+inputs that were prepared before, or `benchmarks/plain/train.py` on the files of the same split. ResNet-50
+starts from random weights: it is there for the time alone. The plain way gets as many epochs as this project
+took. Prints tables and writes benchmarks/results/training.json. `--section` writes what the report shows of
+one process against several workers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it runs as a file, too
+
+from benchmarks.measure import Watch
+from brain_mri.report.speed import draw_curves
+from brain_mri.report.style import WIDTH, new_figure
+from brain_mri.storage.files import open_filesystem, write_file
+
+PROJECT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results" / "training.json"
+STAGES = ("frozen base", "fine-tuning")
+MARKS = (0.90, 0.94, 0.96)
+_EPOCH = re.compile(r"Stage '([\w -]+)' epoch (\d+).*validation accuracy ([\d.]+)")
+WORKERS = {
+    "one process": "training.distribution=none",
+    "1 worker of one core": "training.distribution=synchronous,training.num_workers=1",
+    "2 workers of one core": "training.distribution=synchronous,training.num_workers=2",
+    "2 workers, asynchronous": "training.distribution=asynchronous,training.num_workers=2",
+}
+CACHED = "training.augmented_copies=0,training.precision=float32"
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """When a way had reached what.
+
+    Attributes:
+        way: Its name.
+        backbone: That it trained.
+        epochs: (stage, seconds since the start of the process, validation accuracy), one each.
+        seconds: Of the whole process.
+        peak_bytes: Most memory at a time, of the process and all that it started.
+    """
+
+    way: str
+    backbone: str
+    epochs: list[tuple[str, float, float]]
+    seconds: float
+    peak_bytes: int
+
+    @property
+    def accuracy(self) -> float:
+        """Best validation accuracy."""
+        return max(accuracy for _, _, accuracy in self.epochs)
+
+    def count(self, stage: str) -> int:
+        """Epochs of a stage."""
+        return sum(name == stage for name, _, _ in self.epochs)
+
+    def stage_seconds(self, stage: str) -> float:
+        """From the end of the stage before, or the start of the process, to the end of this one."""
+        place = STAGES.index(stage)
+        ends = [max((s for name, s, _ in self.epochs if name == each), default=0.0) for each in STAGES]
+        return ends[place] - (ends[place - 1] if place else 0.0)
+
+    def epoch_seconds(self, stage: str) -> float:
+        """Of an epoch of a stage but the first, which also starts everything."""
+        times = [seconds for name, seconds, _ in self.epochs if name == stage]
+        return (times[-1] - times[0]) / max(len(times) - 1, 1)
+
+    def seconds_to(self, accuracy: float) -> float | None:
+        """Seconds until a validation accuracy was reached; None where it never was."""
+        return next((seconds for _, seconds, reached in self.epochs if reached >= accuracy), None)
+
+
+def epoch_of(line: str) -> tuple[str, float] | None:
+    """The stage and the validation accuracy that a line of a log says an epoch ended with."""
+    found = _EPOCH.search(line)
+    return (found[1], float(found[3])) if found else None
+
+
+def run_way(way: str, backbone: str, command: list[str], environment: dict[str, str]) -> Timeline:
+    """Run a command and note when it says that an epoch has ended."""
+    started = time.perf_counter()
+    process = subprocess.Popen(  # noqa: S603 - our own commands
+        command,
+        cwd=PROJECT,
+        env={**os.environ, **environment, "COLUMNS": "400", "TF_CPP_MIN_LOG_LEVEL": "2"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    epochs, lines = [], []
+    watch = Watch(process.pid)
+    with watch.running():
+        for line in process.stdout:
+            lines.append(line)
+            found = epoch_of(line)
+            if found:
+                epochs.append((found[0], time.perf_counter() - started, found[1]))
+                print(f"  {way} {backbone}: {epochs[-1]}", flush=True)
+            elif "cached" in line:
+                print(f"  {line.strip()}", flush=True)
+        status = process.wait()
+    if status:
+        raise SystemExit(f"{' '.join(command)} ended with {status}:\n{''.join(lines[-30:])}")
+    return Timeline(way, backbone, epochs, time.perf_counter() - started, watch.peak_bytes)
+
+
+def prepare(source: Path, images: int | None, work: Path) -> None:
+    """Run ingestion and preprocessing on (some of) the scans, and lay out the files of the same split."""
+    files = sorted(path for path in source.rglob("*") if path.is_file() and path.parent.parent == source)
+    chosen = files[:: max(len(files) // images, 1)][:images] if images else files
+    for path in chosen:
+        target = work / "source" / path.parent.name / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(path)
+    subprocess.run(  # noqa: S603
+        [*KEDRO, "--pipelines=ingestion,preprocessing", f"--params=ingestion.source={work / 'source'}"],
+        cwd=PROJECT, env={**os.environ, "BRAIN_MRI_STORAGE": str(work / "storage")}, check=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    manifest = pd.read_parquet(work / "storage/02_intermediate/manifest.parquet")
+    for row in manifest[manifest["status"] == "accepted"].itertuples():
+        target = work / "folders" / row.split / row.label / Path(row.path).name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to((work / "source" / row.path).resolve())
+
+
+KEDRO = [str(Path(sys.executable).with_name("kedro")), "run"]
+
+
+def project(way: str, backbone: str, weights: str, parameters: str, work: Path) -> Timeline:
+    """Train with this project: from its model inputs to a published version."""
+    storage = work / "storage"
+    for left in ("06_models", "05_model_input/features"):
+        shutil.rmtree(storage / left, ignore_errors=True)
+    given = f"training.backbone={backbone},training.weights={weights},{parameters}"
+    command = [*KEDRO, "--pipelines=training", f"--params=ingestion.source={work / 'source'},{given}"]
+    return run_way(way, backbone, command, {"BRAIN_MRI_STORAGE": str(storage)})
+
+
+def plain(like: Timeline, weights: str, work: Path) -> Timeline:
+    """Train with Keras' `fit`, as many epochs."""
+    epochs = [str(max(like.count(stage), 1)) for stage in STAGES]
+    script = str(PROJECT / "benchmarks" / "plain" / "train.py")
+    arguments = [str(work / "folders"), like.backbone, weights, *epochs]
+    return run_way("plain", like.backbone, [sys.executable, script, *arguments], {})
+
+
+def show(timelines: list[Timeline], against: Timeline) -> None:
+    """Print a table of what was trained with one backbone."""
+    print(f"\n{against.backbone}: ratios are against the way {against.way!r}\n")
+    marks = "".join(f"{f'to {mark:.0%}':>10}" for mark in MARKS)
+    print(f"{'way':<28}{'frozen':>9}{'tuning':>9}{'whole':>9}{'ratio':>7}{'GiB':>6}{'best':>8}{marks}")
+    for each in timelines:
+        reached = [each.seconds_to(mark) for mark in MARKS]
+        print(
+            f"{each.way:<28}"
+            + "".join(f"{each.stage_seconds(stage):>8.0f}s" for stage in STAGES)
+            + f"{each.seconds:>8.0f}s{against.seconds / each.seconds:>7.2f}{each.peak_bytes / 2**30:>6.1f}"
+            + f"{each.accuracy:>8.3f}"
+            + "".join(f"{'never' if value is None else f'{value:.0f}s':>10}" for value in reached)
+        )
+
+
+def section(timelines: list[Timeline], images: int | None) -> dict[str, Any]:
+    """One process against several workers, as the report shows it (`report.page.build_page`)."""
+    figure, axes = new_figure(WIDTH, 3.2)
+    curves = {each.way: [(seconds, accuracy) for _, seconds, accuracy in each.epochs] for each in timelines}
+    draw_curves(axes[0, 0], curves)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=110, metadata={"Software": None})
+    rows = [
+        [each.way, *(f"{each.epoch_seconds(stage):.1f}" for stage in STAGES), f"{each.seconds:.0f}",
+         f"{each.peak_bytes / 2**30:.1f}", f"{each.accuracy:.3f}"]
+        for each in timelines
+    ]  # fmt: skip
+    return {
+        "title": "Training by several workers",
+        "paragraphs": [
+            f"Measured on {date.today().isoformat()} with {images or 'all'} scans, MobileNetV2 in two "
+            f"stages, on {os.cpu_count()} cores. One process uses all cores, a worker one. "
+            "The whole counts from the start of the process, with Spark's start and the publication of "
+            "the version."
+        ],
+        "tables": [
+            {
+                "caption": "Time, memory and best validation accuracy",
+                "columns": [
+                    "way",
+                    *(f"{stage}, s an epoch" for stage in STAGES),
+                    "whole, s",
+                    "peak GiB",
+                    "accuracy",
+                ],
+                "rows": rows,
+            }
+        ],
+        "figures": [
+            {"caption": "What was reached when.", "png": base64.b64encode(picture.getvalue()).decode()}
+        ],
+    }
+
+
+def main() -> None:
+    """Measure the ways that were asked for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--source", type=Path, required=True)
+    parser.add_argument("--weights", required=True, help="of MobileNetV2")
+    parser.add_argument("--images", type=int, help="of ResNet-50 and the workers; all for the accuracy")
+    parser.add_argument("--only", nargs="+", choices=("resnet50", "mobilenetv2", "workers"))
+    parser.add_argument("--section", help="URL of the file for the report")
+    parser.add_argument("--quick", action="store_true", help="a few images and epochs")
+    options = parser.parse_args()
+    options.source, options.weights = options.source.resolve(), str(Path(options.weights).resolve())
+    wanted = options.only or ("resnet50", "mobilenetv2", "workers")
+    images = 120 if options.quick else options.images
+    limit = ",training.epochs=1" if options.quick else ""
+    results: dict[str, list[Timeline]] = {}
+    with tempfile.TemporaryDirectory(prefix="brain-mri-benchmark-") as folder:
+        few, all_scans = Path(folder, "few"), Path(folder, "all")
+        prepare(options.source, images, few)
+        if "resnet50" in wanted:
+            cached = project("cached", "resnet50", "null", CACHED + limit, few)
+            results["resnet50"] = [plain(cached, "random", few), cached]
+            if not options.quick:
+                mixed = CACHED.replace("float32", "mixed_bfloat16") + limit
+                results["resnet50"].append(project("cached, mixed_bfloat16", "resnet50", "null", mixed, few))
+        if "mobilenetv2" in wanted:
+            work = few if options.quick else all_scans
+            if work is all_scans:
+                prepare(options.source, None, all_scans)
+            ours = project("cached", "mobilenetv2", options.weights, CACHED + limit, work)
+            results["mobilenetv2"] = [plain(ours, options.weights, work), ours]
+        if "workers" in wanted:
+            few_epochs = f"training.epochs={1 if options.quick else 3},training.global_batch_size=32"
+            results["workers"] = [
+                project(way, "mobilenetv2", options.weights, f"{few_epochs},{given}", few)
+                for way, given in WORKERS.items()
+            ]
+    for timelines in results.values():
+        show(timelines, timelines[0])
+    if "workers" in results:
+        _, one, two, _ = results["workers"]
+        for stage in STAGES:
+            if one.count(stage) > 1:
+                gain = one.epoch_seconds(stage) / two.epoch_seconds(stage)
+                print(f"two workers against one, an epoch of {stage}: {gain:.2f}")
+        if options.section:
+            content = json.dumps(section(results["workers"], images), indent=1).encode()
+            write_file(*open_filesystem(options.section), content)
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(
+        json.dumps(
+            {name: [asdict(each) for each in timelines] for name, timelines in results.items()}, indent=1
+        )
+    )
+    print(f"\nWritten to {RESULTS.relative_to(PROJECT)}.")
+
+
+if __name__ == "__main__":
+    main()

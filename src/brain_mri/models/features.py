@@ -1,0 +1,196 @@
+"""What a frozen base computes, computed once: by tasks, through an engine that needs no TensorFlow."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brain_mri.models.augmentation import augment, draw
+from brain_mri.models.cut import Cut, find_cut, frozen_part, listed
+from brain_mri.models.engine import engine_version, open_engine
+from brain_mri.models.export import onnx_graph
+from brain_mri.models.network import build_network
+
+if TYPE_CHECKING:
+    import keras
+
+    from brain_mri.models.recipe import Recipe
+    from brain_mri.models.shards import Shards
+
+FeatureDtype = Literal["float32", "float16"]
+
+_ENGINE_BATCH = 16
+_opened: dict[str, Any] = {}  # the graph that this process used last, by its key
+
+
+class EngineError(RuntimeError):
+    """The engine does not compute what the frozen layers compute."""
+
+
+class StageFeatures(NamedTuple):
+    """What frozen layers compute of all images of a stage.
+
+    Attributes:
+        cut: What crosses from them to trained ones.
+        dtype: In which it is stored.
+        train: Of the training images, a set a view (:attr:`brain_mri.models.recipe.Augmentation.views`).
+        validation: Of the validation images, as they are.
+    """
+
+    cut: Cut
+    dtype: str
+    train: tuple[Shards, ...]
+    validation: Shards
+
+
+Features = Mapping[int, StageFeatures]
+"""By number of the stage; those that are left out compute all their layers in every epoch."""
+
+
+@dataclass(frozen=True, eq=False)
+class FrozenPart:
+    """The layers before a cut, with their weights.
+
+    Attributes:
+        network: From grey images to a list of what crosses the cut, in float32.
+        cut: The cut.
+        recipe: That the whole network was built from.
+    """
+
+    network: keras.Model
+    cut: Cut
+    recipe: Recipe
+
+    @cached_property
+    def key(self) -> str:
+        """Fingerprint of all that decides about what it computes: layers and weights."""
+        layers = [self.recipe.backbone, self.recipe.image_size, self.cut, importlib.metadata.version("keras")]
+        digest = hashlib.sha256(json.dumps(layers).encode())
+        for values in self.network.get_weights():
+            digest.update(values.tobytes())
+        return digest.hexdigest()
+
+    def to_onnx(self, images: NDArray[np.uint8], dtype: FeatureDtype) -> bytes:
+        """Export it, and see that the engine answers as it does.
+
+        Args:
+            images: uint8 ``(n, h, w)``, a few real ones.
+            dtype: In which answers will be stored.
+
+        Raises:
+            EngineError: The answers differ by more than :data:`LARGEST_DIFFERENCE`.
+        """
+        pixels = images[..., np.newaxis].astype(np.float32)
+        expected = [np.asarray(values) for values in listed(self.network(pixels, training=False))]
+        content = onnx_graph(self.network)
+        answers = [values.astype(dtype) for values in open_engine(content)(pixels)]
+        difference = max(map(relative_difference, answers, expected))
+        if not difference <= LARGEST_DIFFERENCE[dtype]:  # not a number is refused too
+            raise EngineError(
+                f"The engine's answers differ from those of the frozen layers by {difference:.2g} (root mean "
+                f"square, of {len(images)} images); at most {LARGEST_DIFFERENCE[dtype]:g} is accepted for "
+                f"{dtype}. Set training.cache_dtype=float32 or training.cache_gib=0, and check versions "
+                "against requirements.lock."
+            )
+        return content
+
+
+LARGEST_DIFFERENCE = {"float32": 1e-4, "float16": 1e-3}
+"""Between the engine's answers and Keras', as root mean square over that of the answers, by their dtype."""
+
+
+def relative_difference(answers: NDArray[Any], expected: NDArray[Any]) -> float:
+    """Root mean square of a difference, over that of what was expected."""
+    size = float(np.sqrt(np.mean(np.square(expected, dtype=np.float64))))
+    return float(np.sqrt(np.mean(np.square(answers - expected, dtype=np.float64)))) / max(size, 1e-30)
+
+
+def frozen_parts(recipe: Recipe) -> dict[int, FrozenPart]:
+    """The frozen parts of the stages of a recipe that have one, by the number of the stage.
+
+    There are none where every view of an image is new: nothing would be asked for twice.
+
+    Raises:
+        WeightsError: The weights cannot be had or do not fit.
+    """
+    if recipe.augmentation.views is None or recipe.stages[0].unfrozen_layers == "all":
+        return {}
+    model = build_network(recipe.model_copy(update={"precision": "float32"}))
+    cuts = {number: find_cut(model, recipe, number) for number in range(len(recipe.stages))}
+    return {
+        number: FrozenPart(frozen_part(model, recipe, cut), cut, recipe)
+        for number, cut in cuts.items()
+        if cut is not None
+    }
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What a task computes of images: picklable, and small.
+
+    Attributes:
+        graph: Reads the graph of the frozen part; asked once a process. None only to ask for the name.
+        key: Of the frozen part.
+        dtype: Of the answers.
+        recipe: Names augmentation and seed.
+        stage: Number of the stage.
+        view: Which of the draws of an image, from 1; None takes it as it is.
+    """
+
+    graph: Callable[[], bytes] | None
+    key: str
+    dtype: FeatureDtype
+    recipe: Recipe
+    stage: int
+    view: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Equal names, equal answers: what decides about them, images left out."""
+        drawn: list[Any] = []
+        if self.view is not None and self.recipe.augmentation.active:
+            options = self.recipe.augmentation.model_dump(mode="json", exclude={"copies"})
+            drawn = [options, self.recipe.seed, self.stage, self.view]
+        ingredients = [engine_version(), self.key, self.dtype, drawn]
+        return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
+
+    def __call__(self, index: NDArray[np.int64], pixels: NDArray[np.uint8]) -> list[NDArray[Any]]:
+        """Compute what crosses the cut.
+
+        Args:
+            index: Numbers of the images ``(n,)``, as training has them.
+            pixels: uint8 ``(n, h, w)``.
+
+        Returns:
+            An array ``(n, …)`` for every tensor of the cut.
+        """
+        if self.key not in _opened:
+            assert self.graph is not None
+            _opened.clear()
+            _opened[self.key] = open_engine(self.graph(), threads=1)
+        parts = []
+        for start in range(0, len(pixels), _ENGINE_BATCH):
+            own = slice(start, start + _ENGINE_BATCH)
+            answers = _opened[self.key](self._moved(index[own], pixels[own]))
+            parts.append([values.astype(self.dtype) for values in answers])
+            if not all(np.isfinite(values).all() for values in parts[-1]):
+                raise EngineError(
+                    f"What the frozen layers compute is no number, or too large for {self.dtype}. "
+                    "Set training.cache_dtype=float32, or look at the weights."
+                )
+        return [np.concatenate(column) for column in zip(*parts, strict=True)]
+
+    def _moved(self, index: NDArray[np.int64], pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        images = pixels[..., np.newaxis].astype(np.float32)
+        if self.view is None or not self.recipe.augmentation.active:
+            return images
+        drawn = draw(index, self.recipe.seed, self.stage, self.view)
+        return np.asarray(augment(images, drawn, self.recipe.augmentation))
