@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from brain_mri.datasets.features import FeatureCache
+from brain_mri.datasets.features import FeatureCache, FeatureSet
 from brain_mri.datasets.shards import Column, ShardSet
 from brain_mri.spark.launchers import ProcessLauncher
 from tests.array_shards import ArrayShards
@@ -35,11 +34,25 @@ def cache(tmp_path: Path) -> FeatureCache:
     return FeatureCache(str(tmp_path / "features"))
 
 
+def made(cache: FeatureCache, shards: ShardSet, key: str = "abc") -> FeatureSet:
+    columns = {key: dict(enumerate(COLUMNS))}
+    return cache.make(columns, shards, numbers_and_means, ProcessLauncher(1))[key]
+
+
+def test_one_pass_makes_several_sets(shards: ShardSet, cache: FeatureCache) -> None:
+    wanted = {"one": {1: COLUMNS[1]}, "both": dict(enumerate(COLUMNS))}
+    sets = cache.make(wanted, shards, numbers_and_means, ProcessLauncher(1))
+    _, _, second = next(sets["one"].batches(100))
+    _, _, first, same = next(sets["both"].batches(100))
+    assert first.shape == (70, 2, 3)
+    np.testing.assert_array_equal(second, same)
+
+
 @pytest.mark.parametrize(("seed", "workers"), [(None, 1), (5, 1), (5, 3)])
 def test_features_come_in_the_batches_of_their_scans(
     shards: ShardSet, cache: FeatureCache, seed: int | None, workers: int
 ) -> None:
-    features = cache.make("abc", shards, COLUMNS, numbers_and_means, ProcessLauncher(1))
+    features = made(cache, shards)
     assert (features.rows, features.label_counts, features.classes) == (70, {0: 35, 1: 35}, ("no", "yes"))
     for rank in range(workers):
         pairs = zip(
@@ -60,18 +73,17 @@ def test_a_set_is_found_again_and_a_part_of_one_is_not(shards: ShardSet, cache: 
         return numbers_and_means(index, pixels)
 
     with pytest.raises(ArithmeticError):
-        cache.make("abc", shards, COLUMNS, fails, ProcessLauncher(1))
+        cache.make({"abc": dict(enumerate(COLUMNS))}, shards, fails, ProcessLauncher(1))
     assert Path(cache.url, "abc").exists()
     assert cache.find("abc") is None
-    cache.make("abc", shards, COLUMNS, numbers_and_means, ProcessLauncher(1))
+    made(cache, shards)
     found = cache.find("abc")
     assert found is not None and found.rows == 70
 
 
 def test_what_was_not_used_for_longest_makes_room(shards: ShardSet, cache: FeatureCache) -> None:
-    make = partial(cache.make, source=shards, columns=COLUMNS, extract=numbers_and_means)
     for key in ("first", "second", "third"):
-        make(key, launcher=ProcessLauncher(1))
+        made(cache, shards, key)
     cache.find("first")
     size = sum(file.stat().st_size for file in Path(cache.url, "first").iterdir())
     assert not cache.make_room(size, limit=size, keep=["third"])
@@ -80,6 +92,6 @@ def test_what_was_not_used_for_longest_makes_room(shards: ShardSet, cache: Featu
 
 
 def test_values_of_another_shape_are_refused(shards: ShardSet, cache: FeatureCache) -> None:
-    wrong = (Column("values_0", (3, 2), "float16"), COLUMNS[1])
+    wrong = {"abc": {0: Column("values_0", (3, 2), "float16")}}
     with pytest.raises(Exception, match=r"float16 \(2, 3\) was computed where"):
-        cache.make("abc", shards, wrong, numbers_and_means, ProcessLauncher(1))
+        cache.make(wrong, shards, numbers_and_means, ProcessLauncher(1))

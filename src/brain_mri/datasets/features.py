@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,7 +32,10 @@ logger = logging.getLogger(__name__)
 _COMPRESSION = "lz4"  # behind a ReLU half of all values are zero
 
 Extract = Callable[[NDArray[np.int64], NDArray[np.uint8]], list[NDArray[Any]]]
-"""From numbers of scans ``(n,)`` and their pixels ``(n, h, w)`` to an array ``(n, …)`` a column."""
+"""From numbers of scans ``(n,)`` and their pixels ``(n, h, w)`` to arrays ``(n, …)``."""
+
+Columns = Mapping[int, Column]
+"""The columns of a set, by the place of each among the arrays that an `Extract` gives."""
 
 
 class FeatureSet(ShardSet):
@@ -111,39 +114,39 @@ class FeatureCache:
             del sizes[name]
         return True
 
-    def make(  # noqa: PLR0917 - one description of one set
+    def make(
         self,
-        key: str,
+        wanted: Mapping[str, Columns],
         source: ShardSet,
-        columns: Sequence[Column],
         extract: Extract,
         launcher: Launcher,
         progress: WithProgress = iter,
-    ) -> FeatureSet:
-        """Compute a set in tasks, one a row group of the source, and mark it as complete.
+    ) -> dict[str, FeatureSet]:
+        """Compute sets in tasks, one a row group of the source, and mark them as complete.
 
         Args:
-            key: What it will be found by.
+            wanted: By the key of each set, its columns and where they stand in what `extract` gives.
             source: The model inputs.
-            columns: What `extract` gives.
             extract: Picklable; called in tasks.
             launcher: Runs the tasks.
             progress: What the stats records pass through as row groups end.
         """
         filesystem, folder = open_filesystem(self.url, **self.options)
-        url, groups = f"{self.url}/{key}", source.row_groups()
+        groups = source.row_groups()
         cuts = [(number, Cut(part, group, 0, rows)) for number, (part, group, rows) in enumerate(groups)]
-        task = partial(write_features, source=source, url=url, columns=tuple(columns), extract=extract)
-        records = sorted(progress(launcher.map(task, cuts)), key=lambda record: str(record["name"]))
+        targets = {f"{self.url}/{key}": columns for key, columns in wanted.items()}
+        task = partial(write_features, source=source, targets=targets, extract=extract)
+        records = sorted(progress(launcher.map(task, cuts)), key=lambda record: int(record["number"]))
         names = ("image_size", "classes", "preparation")
-        summary = {
-            **{name: source.summary[name] for name in names if name in source.summary},
-            "columns": [list(column) for column in columns],
-            "parts": records,
-            "used": time.time(),
-        }
-        write_file(filesystem, f"{folder}/{key}/{COMPLETE}", json.dumps(summary).encode())
-        return FeatureSet(url, self.options)
+        for key, columns in wanted.items():
+            summary = {
+                **{name: source.summary[name] for name in names if name in source.summary},
+                "columns": [list(column) for column in columns.values()],
+                "parts": [record["parts"][f"{self.url}/{key}"] for record in records],
+                "used": time.time(),
+            }
+            write_file(filesystem, f"{folder}/{key}/{COMPLETE}", json.dumps(summary).encode())
+        return {key: FeatureSet(f"{self.url}/{key}", self.options) for key in wanted}
 
     def write_graph(self, name: str, content: bytes) -> Callable[[], bytes]:
         """Keep a graph for tasks; the picklable answer reads it there."""
@@ -176,45 +179,56 @@ class FeatureCache:
 
 
 def write_features(
-    item: tuple[int, Cut], source: ShardSet, url: str, columns: Sequence[Column], extract: Extract
+    item: tuple[int, Cut], source: ShardSet, targets: Mapping[str, Columns], extract: Extract
 ) -> dict[str, Any]:
-    """Compute and write a part: what a network computes of a row group; runs in a task.
+    """Compute what a network makes of a row group, and write a part of every set; runs in a task.
 
     Returns:
-        The stats record: name, rows, row_groups, labels, stored_bytes and sha256 of the file.
+        The number of the row group, its rows, and `parts`: by the URL of each set, the stats record of the
+        part (name, rows, row_groups, labels, stored_bytes and sha256 of the file).
     """
     number, cut = item
     scan_ids, labels, pixels = source.read([cut])
     values = extract(scan_numbers(scan_ids), pixels)
+    counts = Counter(labels.tolist())
+    facts = {
+        "name": f"part-{number:05d}.parquet",
+        "rows": len(labels),
+        "row_groups": [len(labels)],
+        "labels": {str(label): count for label, count in sorted(counts.items())},
+    }
+    parts = {}
+    for url, columns in targets.items():
+        chosen = {column: values[place] for place, column in columns.items()}
+        filesystem, folder = open_filesystem(url, **source.options)
+        write = partial(_write_part, filesystem, f"{folder}/{facts['name']}", scan_ids, labels, chosen)
+        parts[url] = {**facts, **retried(write, f"{folder}/{facts['name']}")}
+    return {"number": number, "rows": len(labels), "parts": parts}
+
+
+def _write_part(
+    filesystem: Any,
+    path: str,
+    scan_ids: NDArray[np.str_],
+    labels: NDArray[np.int64],
+    values: Mapping[Column, NDArray[Any]],
+) -> dict[str, Any]:
+    names = [column.name for column in values]
     schema = pa.schema(
-        [("scan_id", pa.string()), ("label", pa.int64()), *((column.name, pa.binary()) for column in columns)]
+        [("scan_id", pa.string()), ("label", pa.int64()), *((name, pa.binary()) for name in names)]
     )
     arrays = [pa.array(scan_ids.tolist(), pa.string()), pa.array(labels)]
-    for column, array in zip(columns, values, strict=True):
+    for column, array in values.items():
         if array.shape[1:] != column.shape or array.dtype != column.dtype:
             raise DatasetError(f"{array.dtype} {array.shape[1:]} was computed where {column} was announced.")
         stored = np.ascontiguousarray(array).view(np.uint8).reshape(len(array), -1)
         offsets = np.arange(len(stored) + 1, dtype=np.int32) * stored.shape[1]
         buffers = [None, pa.py_buffer(offsets), pa.py_buffer(stored.reshape(-1))]
         arrays.append(pa.Array.from_buffers(pa.binary(), len(stored), buffers))
-    batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
-    filesystem, folder = open_filesystem(url, **source.options)
-    name = f"part-{number:05d}.parquet"
-
-    def write() -> dict[str, Any]:
-        with write_parquet(filesystem, f"{folder}/{name}", schema, _COMPRESSION) as part:
-            part.add(batch)
-            part.flush()
-        return {"stored_bytes": part.bytes, "sha256": part.sha256}
-
-    counts = Counter(labels.tolist())
-    return {
-        "name": name,
-        "rows": len(labels),
-        "row_groups": [len(labels)],
-        "labels": {str(label): count for label, count in sorted(counts.items())},
-        **retried(write, f"{folder}/{name}"),
-    }
+    with write_parquet(filesystem, path, schema, _COMPRESSION) as part:
+        part.add(pa.RecordBatch.from_arrays(arrays, schema=schema))
+        part.flush()
+    return {"stored_bytes": part.bytes, "sha256": part.sha256}
 
 
 class FeatureCacheDataset(LocatedDataset[None, FeatureCache]):

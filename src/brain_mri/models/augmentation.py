@@ -20,6 +20,9 @@ DRAWS = 3
 """Numbers drawn per example: flip, rotation, zoom."""
 
 
+VIEWS_STAGE = 0
+"""For which views that take turns are drawn, in whatever stage: what is computed of one serves all."""
+
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from brain_mri.models.augmentation import augment, draw
+from brain_mri.models.augmentation import VIEWS_STAGE, augment, draw
 from brain_mri.models.cut import Cut, find_cut, frozen_part, listed
 from brain_mri.models.engine import engine_version, open_engine
 from brain_mri.models.export import onnx_graph
@@ -78,29 +78,51 @@ class FrozenPart:
             digest.update(values.tobytes())
         return digest.hexdigest()
 
-    def to_onnx(self, images: NDArray[np.uint8], dtype: FeatureDtype) -> bytes:
-        """Export it, and see that the engine answers as it does.
+    def name_of(self, dtype: FeatureDtype, view: int | None) -> str:
+        """Equal names, equal answers: what decides about them, images left out.
 
         Args:
-            images: uint8 ``(n, h, w)``, a few real ones.
-            dtype: In which answers will be stored.
-
-        Raises:
-            EngineError: The answers differ by more than :data:`LARGEST_DIFFERENCE`.
+            dtype: In which they are stored.
+            view: Which of the draws of an image, from 1; None takes it as it is.
         """
-        pixels = images[..., np.newaxis].astype(np.float32)
-        expected = [np.asarray(values) for values in listed(self.network(pixels, training=False))]
-        content = onnx_graph(self.network)
-        answers = [values.astype(dtype) for values in open_engine(content)(pixels)]
-        difference = max(map(relative_difference, answers, expected))
-        if not difference <= LARGEST_DIFFERENCE[dtype]:  # not a number is refused too
-            raise EngineError(
-                f"The engine's answers differ from those of the frozen layers by {difference:.2g} (root mean "
-                f"square, of {len(images)} images); at most {LARGEST_DIFFERENCE[dtype]:g} is accepted for "
-                f"{dtype}. Set training.cache_dtype=float32 or training.cache_gib=0, and check versions "
-                "against requirements.lock."
-            )
-        return content
+        drawn: list[Any] = []
+        if view is not None and self.recipe.augmentation.active:
+            options = self.recipe.augmentation.model_dump(mode="json", exclude={"copies"})
+            drawn = [options, self.recipe.seed, view]
+        ingredients = [engine_version(), self.key, dtype, drawn]
+        return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
+
+
+def to_onnx(parts: Sequence[FrozenPart], images: NDArray[np.uint8], dtype: FeatureDtype) -> bytes:
+    """Export parts of one network as one graph, and see that the engine answers as they do.
+
+    What they have in common is computed once: the engine finds equal subexpressions.
+
+    Args:
+        parts: From :func:`frozen_parts`; the graph has their outputs one after another.
+        images: uint8 ``(n, h, w)``, a few real ones.
+        dtype: In which answers will be stored.
+
+    Raises:
+        EngineError: The answers differ by more than :data:`LARGEST_DIFFERENCE`.
+    """
+    import keras
+
+    outputs = [output for part in parts for output in part.network.outputs]
+    network = keras.Model(parts[0].network.input, outputs)
+    pixels = images[..., np.newaxis].astype(np.float32)
+    expected = [np.asarray(values) for values in listed(network(pixels, training=False))]
+    content = onnx_graph(network)
+    answers = [values.astype(dtype) for values in open_engine(content)(pixels)]
+    difference = max(map(relative_difference, answers, expected))
+    if not difference <= LARGEST_DIFFERENCE[dtype]:  # not a number is refused too
+        raise EngineError(
+            f"The engine's answers differ from those of the frozen layers by {difference:.2g} (root mean "
+            f"square, of {len(images)} images); at most {LARGEST_DIFFERENCE[dtype]:g} is accepted for "
+            f"{dtype}. Set training.cache_dtype=float32 or training.cache_gib=0, and check versions "
+            "against requirements.lock."
+        )
+    return content
 
 
 LARGEST_DIFFERENCE = {"float32": 1e-4, "float16": 1e-3}
@@ -137,43 +159,30 @@ class Extraction:
     """What a task computes of images: picklable, and small.
 
     Attributes:
-        graph: Reads the graph of the frozen part; asked once a process. None only to ask for the name.
-        key: Of the frozen part.
+        graph: Reads the graph of :func:`to_onnx`; asked once a process.
+        key: The same for the same graph.
         dtype: Of the answers.
         recipe: Names augmentation and seed.
-        stage: Number of the stage.
         view: Which of the draws of an image, from 1; None takes it as it is.
     """
 
-    graph: Callable[[], bytes] | None
+    graph: Callable[[], bytes]
     key: str
     dtype: FeatureDtype
     recipe: Recipe
-    stage: int
-    view: int | None = None
-
-    @property
-    def name(self) -> str:
-        """Equal names, equal answers: what decides about them, images left out."""
-        drawn: list[Any] = []
-        if self.view is not None and self.recipe.augmentation.active:
-            options = self.recipe.augmentation.model_dump(mode="json", exclude={"copies"})
-            drawn = [options, self.recipe.seed, self.stage, self.view]
-        ingredients = [engine_version(), self.key, self.dtype, drawn]
-        return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
+    view: int | None
 
     def __call__(self, index: NDArray[np.int64], pixels: NDArray[np.uint8]) -> list[NDArray[Any]]:
-        """Compute what crosses the cut.
+        """Compute what crosses the cuts.
 
         Args:
             index: Numbers of the images ``(n,)``, as training has them.
             pixels: uint8 ``(n, h, w)``.
 
         Returns:
-            An array ``(n, …)`` for every tensor of the cut.
+            An array ``(n, …)`` for every output of the graph.
         """
         if self.key not in _opened:
-            assert self.graph is not None
             _opened.clear()
             _opened[self.key] = open_engine(self.graph(), threads=1)
         parts = []
@@ -192,5 +201,5 @@ class Extraction:
         images = pixels[..., np.newaxis].astype(np.float32)
         if self.view is None or not self.recipe.augmentation.active:
             return images
-        drawn = draw(index, self.recipe.seed, self.stage, self.view)
+        drawn = draw(index, self.recipe.seed, VIEWS_STAGE, self.view)
         return np.asarray(augment(images, drawn, self.recipe.augmentation))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 import numpy as np
 
-from brain_mri.models.augmentation import DRAWS, draw
+from brain_mri.models.augmentation import DRAWS, VIEWS_STAGE, draw
 from brain_mri.models.checkpoints import TrainingState, find_state, save_state, training_key
 from brain_mri.models.estimate import describe_device, estimate_minutes, processor_cores
 from brain_mri.models.network import build_network, in_float32, set_trained_layers
@@ -373,7 +373,8 @@ def stage_batches(  # noqa: PLR0917 - what decides about an epoch
         batches = batches.skip(skip)
     for position, (values, labels, index) in enumerate(batches, start=skip):
         drawn = draw(index.numpy(), recipe.seed, number, epoch, draws)
-        drawn[:, :DRAWS] = draw(index.numpy(), recipe.seed, number, view)
+        if views:
+            drawn[:, :DRAWS] = draw(index.numpy(), recipe.seed, VIEWS_STAGE, view)
         yield values, labels, drawn, min(size, train.rows - position * size)
 
 

@@ -7,11 +7,19 @@ import json
 import logging
 import math
 import time
-from dataclasses import replace
+from collections.abc import Sequence, Set
+from typing import NamedTuple
 
 from brain_mri.datasets.features import FeatureCache, FeatureSet
 from brain_mri.datasets.shards import Column, ShardSet
-from brain_mri.models.features import Extraction, FeatureDtype, FrozenPart, StageFeatures, frozen_parts
+from brain_mri.models.features import (
+    Extraction,
+    FeatureDtype,
+    FrozenPart,
+    StageFeatures,
+    frozen_parts,
+    to_onnx,
+)
 from brain_mri.models.recipe import Recipe
 from brain_mri.pipelines.progress import progress_bar
 from brain_mri.spark.launchers import Launcher
@@ -49,73 +57,94 @@ def cache_features(  # noqa: PLR0917 - a set each to learn from and to validate 
         WeightsError: The weights cannot be had or do not fit.
         EngineError: The engine does not compute what the network does.
     """
-    stages: dict[int, StageFeatures] = {}
-    kept: set[str] = set()
+    views = [*range(1, (recipe.augmentation.views or 0) + 1)]
+    sources = [*((view, train) for view in views), (None, validation)]
+    wanted: dict[int, _Wanted] = {}
+    found: dict[str, FeatureSet] = {}
+    pending = 0
     for number, part in frozen_parts(recipe).items():
-        columns = [
+        columns = tuple(
             Column(f"values_{place}", tensor.shape, dtype) for place, tensor in enumerate(part.cut.tensors)
-        ]
-        extraction = Extraction(None, part.key, dtype, recipe, number)
-        views = [replace(extraction, view=view) for view in range(1, (recipe.augmentation.views or 0) + 1)]
-        asked = [*((view, train) for view in views), (extraction, validation)]
-        wanted = {_key(each, source): (each, source) for each, source in asked}
-        found = {key: store.find(key) for key in wanted}
-        kept |= {key for key, features in found.items() if features}
-        missing = {key: wanted[key] for key, features in found.items() if features is None}
-        size = sum(source.rows for _, source in missing.values()) * sum(map(_bytes_of_row, columns))
-        name = recipe.stages[number].name
-        if missing and not store.make_room(size, limit, kept):
+        )
+        keys = tuple(_key(part.name_of(dtype, view), source) for view, source in sources)
+        there = {key: features for key in keys if (features := store.find(key)) is not None}
+        missing = [source.rows for key, (_, source) in zip(keys, sources, strict=True) if key not in there]
+        size, name = sum(missing) * sum(map(_bytes_of_row, columns)), recipe.stages[number].name
+        if missing and not store.make_room(pending + size, limit, {*found, *there}):
             log.warning(
                 "Stage %r: what its frozen layers compute would take %.1f GiB of the %.1f that the cache may "
                 "take, so it is computed in every epoch. Raise training.cache_gib, or ask for fewer "
                 "training.augmented_copies.", name, size / 2**30, limit / 2**30,
             )  # fmt: skip
             continue
-        if missing:
-            found |= _computed(part, name, missing, columns, store, launcher)
-        else:
+        if not missing:
             log.info("Stage %r: what its frozen layers compute is in the cache.", name)
-        kept |= set(wanted)
-        sets = [features for features in found.values() if features]
-        stages[number] = StageFeatures(part.cut, dtype, tuple(sets[:-1]), sets[-1])
-    return stages
+        pending += size
+        found |= there
+        wanted[number] = _Wanted(part, columns, keys)
+    lacking = [each for each in wanted.values() if not set(each.keys) <= set(found)]
+    if lacking:
+        found |= _computed(lacking, set(found), sources, store, launcher, dtype)
+    return {
+        number: StageFeatures(
+            each.part.cut, dtype, tuple(found[key] for key in each.keys[:-1]), found[each.keys[-1]]
+        )
+        for number, each in wanted.items()
+    }
+
+
+class _Wanted(NamedTuple):
+    """What a stage asks of the cache: a set a view of the training images, then that of validation."""
+
+    part: FrozenPart
+    columns: tuple[Column, ...]
+    keys: tuple[str, ...]
 
 
 def _computed(  # noqa: PLR0917
-    part: FrozenPart,
-    stage: str,
-    missing: dict[str, tuple[Extraction, ShardSet]],
-    columns: list[Column],
+    stages: Sequence[_Wanted],
+    there: Set[str],
+    sources: Sequence[tuple[int | None, ShardSet]],
     store: FeatureCache,
     launcher: Launcher,
+    dtype: FeatureDtype,
 ) -> dict[str, FeatureSet]:
-    some, source = next(iter(missing.values()))
-    _, _, images = source.first(IMAGES_COMPARED)
-    graph_name = f"{part.key[:_KEY_LENGTH]}.onnx"
-    graph = store.write_graph(graph_name, part.to_onnx(images, some.dtype))
-    started, rows, made = time.perf_counter(), sum(source.rows for _, source in missing.values()), {}
+    """Compute what is not there, for all stages in one pass over the images of each view."""
+    _, _, images = sources[-1][1].first(IMAGES_COMPARED)
+    key = hashlib.sha256("".join(each.part.key for each in stages).encode()).hexdigest()[:_KEY_LENGTH]
+    started, rows, made = time.perf_counter(), 0, dict[str, FeatureSet]()
+    graph = store.write_graph(f"{key}.onnx", to_onnx([each.part for each in stages], images, dtype))
+    exported = time.perf_counter()
     try:
-        for key, (extraction, source) in missing.items():
-            progress = progress_bar("Frozen layers", source.rows, "rows")
-            extract = replace(extraction, graph=graph)
-            made[key] = store.make(key, source, columns, extract, launcher, progress)
+        for number, (view, source) in enumerate(sources):
+            missing: dict[str, dict[int, Column]] = {}
+            place = 0
+            for each in stages:
+                if each.keys[number] not in there:
+                    missing[each.keys[number]] = dict(enumerate(each.columns, start=place))
+                place += len(each.columns)
+            if missing:
+                rows += source.rows
+                extract = Extraction(graph, key, dtype, stages[0].part.recipe, view)
+                progress = progress_bar("Frozen layers", source.rows, "rows")
+                made |= store.make(missing, source, extract, launcher, progress)
     finally:
-        store.remove(graph_name)
-    seconds, stored = time.perf_counter() - started, sum(each.stored_bytes() for each in made.values())
+        store.remove(f"{key}.onnx")
+    seconds, stored = time.perf_counter() - exported, sum(each.stored_bytes() for each in made.values())
+    shapes = ["×".join(map(str, column.shape)) for each in stages for column in each.columns]
     log.info(
-        "Stage %r: what its frozen layers compute of %s images is cached: %s, %.1f MiB, %.1f s, "
+        "What frozen layers compute of %s images is cached: %s, %.1f MiB; graph in %.1f s, then %.1f s, "
         "%.0f images/s.",
-        stage, f"{rows:,}", ", ".join("×".join(map(str, column.shape)) for column in columns),
-        stored / 2**20, seconds, rows / seconds,
+        f"{rows:,}", ", ".join(shapes), stored / 2**20, exported - started, seconds, rows / seconds,
     )  # fmt: skip
     return made
 
 
-def _key(extraction: Extraction, source: ShardSet) -> str:
+def _key(name: str, source: ShardSet) -> str:
     """What a set of features is found by: what is computed, of which images, in which order."""
     parts = [[part["name"], part["row_groups"], part.get("sha256")] for part in source.summary["parts"]]
     split = source.url.rpartition("/")[2]  # parts of all splits have the same names
-    ingredients = [extraction.name, source.preparation, split, parts]
+    ingredients = [name, source.preparation, split, parts]
     return hashlib.sha256(json.dumps(ingredients).encode()).hexdigest()[:_KEY_LENGTH]
 
 
