@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -31,7 +33,7 @@ def test_both_sides_of_a_cut_together_answer_as_the_whole(backbone: str, image_s
         cut = find_cut(model, recipe, number)
         assert cut is not None
         set_trained_layers(model, recipe, stage)
-        crossing = listed(frozen_part(model, recipe, cut)(pixels.astype(np.float32), training=False))
+        crossing = listed(frozen_part(model, recipe, [cut])(pixels.astype(np.float32), training=False))
         assert [tuple(values.shape[1:]) for values in crossing] == [tensor.shape for tensor in cut.tensors]
         behind = TrainingNetwork(model, recipe, cut)
         np.testing.assert_allclose(behind(tuple(crossing)), expected, atol=1e-6)
@@ -60,3 +62,14 @@ def test_what_an_earlier_stage_trained_is_not_taken_for_frozen() -> None:
 
 def test_a_network_that_is_trained_whole_has_no_cut(recipe: Recipe) -> None:
     assert find_cut(build_network(recipe), recipe, 0) is None
+
+
+def test_what_crosses_several_cuts_comes_of_one_network() -> None:
+    recipe = pretrained("mobilenetv2")
+    model = build_network(recipe)
+    cuts = [cut for number in (0, 1) if (cut := find_cut(model, recipe, number))]
+    pixels = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 1)).astype(np.float32)
+    joint = frozen_part(model, recipe, cuts)(pixels, training=False)
+    apart = [listed(frozen_part(model, recipe, [cut])(pixels, training=False)) for cut in cuts]
+    for one, other in zip(joint, itertools.chain(*apart), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)

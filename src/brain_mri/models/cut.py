@@ -7,6 +7,7 @@ So its answers can be computed once (:mod:`brain_mri.models.features`), and trai
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from brain_mri.models.network import set_trained_layers
@@ -98,20 +99,32 @@ def head_tensors(model: keras.Model, recipe: Recipe) -> tuple[keras.KerasTensor,
     return behind[0].input, first.input
 
 
-def frozen_part(model: keras.Model, recipe: Recipe, cut: Cut) -> keras.Model:
-    """The layers before a cut, from grey images ``(b, h, w, 1)`` to a list of what crosses it."""
+def frozen_part(model: keras.Model, recipe: Recipe, cuts: Sequence[Cut]) -> keras.Model:
+    """The layers before some cuts, as one network that computes what they have in common once.
+
+    Returns:
+        From grey images ``(b, h, w, 1)`` to what crosses the cuts, one after another.
+    """
     import keras
 
-    if not cut.in_backbone:
-        return keras.Model(model.input, [head_tensors(model, recipe)[1]])
     backbone = model.get_layer(recipe.backbone)
-    inner = keras.Model(backbone.input, [backbone.get_layer(tensor.layer).output for tensor in cut.tensors])
-    outputs = listed(inner(model.get_layer("scale").output))
+    inside = [tensor for cut in cuts if cut.in_backbone for tensor in cut.tensors]
+    outputs = [backbone.get_layer(tensor.layer).output for tensor in inside]
+    behind = not all(cut.in_backbone for cut in cuts)
+    inner = keras.Model(backbone.input, [*outputs, backbone.output] if behind else outputs)
+    values = listed(inner(model.get_layer("scale").output))
     kept = [
-        output if tensor.stride == 1 else output[:, :: tensor.stride, :: tensor.stride]
-        for output, tensor in zip(outputs, cut.tensors, strict=True)
+        value if tensor.stride == 1 else value[:, :: tensor.stride, :: tensor.stride]
+        for value, tensor in zip(values, inside, strict=False)
     ]
-    return keras.Model(model.input, kept)
+    features = values[-1]
+    leaving, entering = head_tensors(model, recipe)
+    if behind and leaving is not entering:
+        features = keras.Model(leaving, entering)(features)
+    crossing = []
+    for cut in cuts:
+        crossing += [kept.pop(0) for _ in cut.tensors] if cut.in_backbone else [features]
+    return keras.Model(model.input, crossing)
 
 
 def trained_part(model: keras.Model, recipe: Recipe, cut: Cut) -> keras.Model | None:

@@ -60,12 +60,12 @@ class FrozenPart:
     """The layers before a cut, with their weights.
 
     Attributes:
-        network: From grey images to a list of what crosses the cut, in float32.
+        model: The whole network, in float32.
         cut: The cut.
-        recipe: That the whole network was built from.
+        recipe: That it was built from.
     """
 
-    network: keras.Model
+    model: keras.Model
     cut: Cut
     recipe: Recipe
 
@@ -74,7 +74,7 @@ class FrozenPart:
         """Fingerprint of all that decides about what it computes: layers and weights."""
         layers = [self.recipe.backbone, self.recipe.image_size, self.cut, importlib.metadata.version("keras")]
         digest = hashlib.sha256(json.dumps(layers).encode())
-        for values in self.network.get_weights():
+        for values in frozen_part(self.model, self.recipe, [self.cut]).get_weights():
             digest.update(values.tobytes())
         return digest.hexdigest()
 
@@ -96,8 +96,6 @@ class FrozenPart:
 def to_onnx(parts: Sequence[FrozenPart], images: NDArray[np.uint8], dtype: FeatureDtype) -> bytes:
     """Export parts of one network as one graph, and see that the engine answers as they do.
 
-    What they have in common is computed once: the engine finds equal subexpressions.
-
     Args:
         parts: From :func:`frozen_parts`; the graph has their outputs one after another.
         images: uint8 ``(n, h, w)``, a few real ones.
@@ -106,10 +104,7 @@ def to_onnx(parts: Sequence[FrozenPart], images: NDArray[np.uint8], dtype: Featu
     Raises:
         EngineError: The answers differ by more than :data:`LARGEST_DIFFERENCE`.
     """
-    import keras
-
-    outputs = [output for part in parts for output in part.network.outputs]
-    network = keras.Model(parts[0].network.input, outputs)
+    network = frozen_part(parts[0].model, parts[0].recipe, [part.cut for part in parts])
     pixels = images[..., np.newaxis].astype(np.float32)
     expected = [np.asarray(values) for values in listed(network(pixels, training=False))]
     content = onnx_graph(network)
@@ -147,11 +142,7 @@ def frozen_parts(recipe: Recipe) -> dict[int, FrozenPart]:
         return {}
     model = build_network(recipe.model_copy(update={"precision": "float32"}))
     cuts = {number: find_cut(model, recipe, number) for number in range(len(recipe.stages))}
-    return {
-        number: FrozenPart(frozen_part(model, recipe, cut), cut, recipe)
-        for number, cut in cuts.items()
-        if cut is not None
-    }
+    return {number: FrozenPart(model, cut, recipe) for number, cut in cuts.items() if cut is not None}
 
 
 @dataclass(frozen=True)
