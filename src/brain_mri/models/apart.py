@@ -170,7 +170,9 @@ class ServedPasses:
         sums, weights = self._server.wait_for(epoch, self._check)
         for variable, value in zip(variables, weights, strict=True):
             variable.assign(value)
-        return Measured(sums.loss_sum / sums.images, sums.right / sums.images, sums.stale / sums.updates)
+        return Measured(
+            sums.loss_sum / sums.images, sums.right / sums.images, sums.stale / sums.updates, sums.seconds
+        )
 
     def _check(self) -> None:
         if self._workers.done():

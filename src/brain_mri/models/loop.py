@@ -295,7 +295,7 @@ def _train_epoch(  # noqa: PLR0917 - what an epoch hangs on
         "validation_loss": checked.loss,
         "validation_accuracy": checked.accuracy,
         "learning_rate": learning_rate,
-        "images_per_second": run.train.rows / (passed - started),
+        "images_per_second": run.train.rows / (trained.seconds or passed - started),
         "seconds": time.perf_counter() - started,
     }
     if trained.staleness is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -68,13 +69,14 @@ class Update(NamedTuple):
 
 
 class EpochSums(NamedTuple):
-    """What all workers have pushed of an epoch."""
+    """What all workers have pushed of an epoch, and the seconds from its first start to its last end."""
 
     loss_sum: float = 0.0
     right: int = 0
     images: int = 0
     updates: int = 0
     stale: int = 0
+    seconds: float = 0.0
 
 
 class ParameterServer:
@@ -99,6 +101,7 @@ class ParameterServer:
         self._done = [0] * workers  # batches of the epoch, by rank
         self._awaited = 0  # epoch that the driver waits for, or validates the one before
         self._sums: dict[int, EpochSums] = {}
+        self._begun: dict[int, float] = {}
 
     # -- for the driver
 
@@ -118,7 +121,7 @@ class ParameterServer:
             self._whole, self._weights = whole, [np.array(value) for value in shared]
             self._stage, self._epochs = stage, epochs
             self._finished, self._done = [finished] * self._workers, [0] * self._workers
-            self._sums, self._awaited = {}, finished + 1
+            self._sums, self._begun, self._awaited = {}, {}, finished + 1
             self._changed.notify_all()
 
     def set_rate(self, rate: float) -> None:
@@ -173,6 +176,7 @@ class ParameterServer:
             while not self._ended:
                 epoch = self._finished[rank] + 1
                 if self._stage >= 0 and epoch <= min(self._epochs, self._awaited + LEAD):
+                    self._begun.setdefault(epoch, time.perf_counter())
                     return Assignment(self._stage, epoch, self._done[rank])
                 self._changed.wait(_PAUSE)
             return None
@@ -202,6 +206,7 @@ class ParameterServer:
             self._sums[epoch] = EpochSums(
                 before.loss_sum + update.loss_sum, before.right + update.right, before.images + update.images,
                 before.updates + 1, before.stale + self._version - update.version,
+                time.perf_counter() - self._begun.setdefault(epoch, time.perf_counter()),
             )  # fmt: skip
             self._version += 1
             self._done[rank] = done

@@ -27,12 +27,14 @@ class Measured(NamedTuple):
     """Mean loss and share of right answers over a pass.
 
     Where updates come from workers that do not wait for each other, `staleness` is how many others came
-    between the pull and the push of one, in the mean.
+    between the pull and the push of one, in the mean, and `seconds` what the pass took them: who measures may
+    have been busy meanwhile.
     """
 
     loss: float
     accuracy: float
     staleness: float | None = None
+    seconds: float | None = None
 
 
 class TrainingNetwork:
