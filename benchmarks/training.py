@@ -6,7 +6,8 @@
 FOLDER holds real scans, `<class>/<file>`; FILE the weights of MobileNetV2 without its top. Every way is a
 process of its own and its time is from the start of that process: `kedro run --pipelines=training` on model
 inputs that were prepared before, or `benchmarks/plain/train.py` on the files of the same split. ResNet-50
-starts from random weights: it is there for the time alone. The plain way gets as many epochs as this project
+starts from random weights: it is there for the time alone. `precision` times steps in float32 and
+mixed_bfloat16. The plain way gets as many epochs as this project
 took. Prints tables and writes benchmarks/results/training.json. `--section` writes what the report shows of
 one process against several workers.
 """
@@ -20,6 +21,7 @@ import json
 import os
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -29,11 +31,15 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it runs as a file, too
 
 from benchmarks.measure import Watch
+from brain_mri.models.network import build_network, set_trained_layers
+from brain_mri.models.recipe import Precision, make_recipe
+from brain_mri.models.steps import TrainingNetwork, make_train_step
 from brain_mri.report.speed import draw_curves
 from brain_mri.report.style import WIDTH, new_figure
 from brain_mri.storage.files import open_filesystem, write_file
@@ -43,6 +49,7 @@ RESULTS = Path(__file__).parent / "results" / "training.json"
 STAGES = ("frozen base", "fine-tuning")
 MARKS = (0.90, 0.94, 0.96)
 _EPOCH = re.compile(r"Stage '([\w -]+)' epoch (\d+).*validation accuracy ([\d.]+)")
+WANTED = ("resnet50", "mobilenetv2", "workers", "precision")
 WORKERS = {
     "one process": "training.distribution=none",
     "1 worker of one core": "training.distribution=synchronous,training.num_workers=1",
@@ -187,6 +194,46 @@ def show(timelines: list[Timeline], against: Timeline) -> None:
         )
 
 
+def step_rate(backbone: str, stage: int, precision: Precision, steps: int = 9) -> float:
+    """Images a second of training steps on batches of 16 of 224×224, median of some; all cores."""
+    import keras  # noqa: PLC0415 - the other ways are processes of their own
+
+    classes = ("glioma", "meningioma", "notumor", "pituitary")
+    recipe = make_recipe(
+        "baseline", backbone=backbone, weights=None, image_size=224, classes=classes, seed=1,
+        precision=precision,
+    )  # fmt: skip
+    model, random = build_network(recipe), np.random.default_rng(0)
+    set_trained_layers(model, recipe, recipe.stages[stage])
+    network = TrainingNetwork(model, recipe)
+    step = make_train_step(network, model, keras.optimizers.Adam(1e-3), recipe, [1.0] * len(classes))
+    pixels = random.integers(0, 256, (16, 224, 224, 1)).astype(np.uint8)
+    draws, labels, seconds = random.random((16, network.draws), np.float32), np.arange(16) % 4, []
+    for _ in range(steps + 1):
+        started = time.perf_counter()
+        float(step(pixels, labels, draws, np.float32(16))[0])  # a step has ended when its loss is known
+        seconds.append(time.perf_counter() - started)
+    return 16 / statistics.median(seconds[1:])
+
+
+def compare_precisions() -> None:
+    """Print how fast steps are in float32 and in mixed_bfloat16."""
+    for backbone in ("resnet50", "mobilenetv2"):
+        for place, stage in enumerate(STAGES):
+            rates = [step_rate(backbone, place, each) for each in ("float32", "mixed_bfloat16")]
+            gain = rates[1] / rates[0]
+            print(f"{backbone}, {stage}: {rates[0]:.1f} and {rates[1]:.1f} images/s, {gain:.2f} times")
+
+
+def compare_workers(timelines: list[Timeline]) -> None:
+    """Print how much faster two workers are than one."""
+    _, one, two, _ = timelines
+    for stage in STAGES:
+        if one.count(stage) > 1:
+            gain = one.epoch_seconds(stage) / two.epoch_seconds(stage)
+            print(f"two workers against one, an epoch of {stage}: {gain:.2f}")
+
+
 def section(timelines: list[Timeline], images: int | None) -> dict[str, Any]:
     """One process against several workers, as the report shows it (`report.page.build_page`)."""
     figure, axes = new_figure(WIDTH, 3.2)
@@ -234,18 +281,19 @@ def main() -> None:
     parser.add_argument("--source", type=Path, required=True)
     parser.add_argument("--weights", required=True, help="of MobileNetV2")
     parser.add_argument("--images", type=int, help="of ResNet-50 and the workers; all for the accuracy")
-    parser.add_argument("--only", nargs="+", choices=("resnet50", "mobilenetv2", "workers"))
+    parser.add_argument("--only", nargs="+", choices=WANTED)
     parser.add_argument("--section", help="URL of the file for the report")
     parser.add_argument("--quick", action="store_true", help="a few images and epochs")
     options = parser.parse_args()
     options.source, options.weights = options.source.resolve(), str(Path(options.weights).resolve())
-    wanted = options.only or ("resnet50", "mobilenetv2", "workers")
+    wanted = options.only or WANTED
     images = 120 if options.quick else options.images
     limit = ",training.epochs=1" if options.quick else ""
     results: dict[str, list[Timeline]] = {}
     with tempfile.TemporaryDirectory(prefix="brain-mri-benchmark-") as folder:
         few, all_scans = Path(folder, "few"), Path(folder, "all")
-        prepare(options.source, images, few)
+        if {"resnet50", "workers"} & set(wanted) or options.quick:
+            prepare(options.source, images, few)
         if "resnet50" in wanted:
             cached = project("cached", "resnet50", "null", CACHED + limit, few)
             results["resnet50"] = [plain(cached, "random", few), cached]
@@ -254,7 +302,7 @@ def main() -> None:
                 results["resnet50"].append(project("cached, mixed_bfloat16", "resnet50", "null", mixed, few))
         if "mobilenetv2" in wanted:
             work = few if options.quick else all_scans
-            if work is all_scans:
+            if not options.quick:
                 prepare(options.source, None, all_scans)
             ours = project("cached", "mobilenetv2", options.weights, CACHED + limit, work)
             results["mobilenetv2"] = [plain(ours, options.weights, work), ours]
@@ -264,14 +312,12 @@ def main() -> None:
                 project(way, "mobilenetv2", options.weights, f"{few_epochs},{given}", few)
                 for way, given in WORKERS.items()
             ]
+    if "precision" in wanted:
+        compare_precisions()
     for timelines in results.values():
         show(timelines, timelines[0])
     if "workers" in results:
-        _, one, two, _ = results["workers"]
-        for stage in STAGES:
-            if one.count(stage) > 1:
-                gain = one.epoch_seconds(stage) / two.epoch_seconds(stage)
-                print(f"two workers against one, an epoch of {stage}: {gain:.2f}")
+        compare_workers(results["workers"])
         if options.section:
             content = json.dumps(section(results["workers"], images), indent=1).encode()
             write_file(*open_filesystem(options.section), content)

@@ -17,7 +17,8 @@ from brain_mri.datasets import CheckpointStore
 from brain_mri.datasets.shards import ShardSet
 from brain_mri.imaging.phantom.draw import draw_phantom
 from brain_mri.models.apart import train_apart
-from brain_mri.models.loop import TrainingDiverged, TrainingHistory
+from brain_mri.models.loop import TrainingHistory
+from brain_mri.models.passes import TrainingDiverged
 from brain_mri.models.recipe import Recipe, make_recipe
 from brain_mri.models.together import train_together
 from brain_mri.spark.apart import ApartLauncher
@@ -143,6 +144,5 @@ def test_asynchronous_training_is_within_a_point_of_synchronous_over_three_seeds
         for way, train in ways.items():
             _, history = train(recipe, *sets, CheckpointStore(str(tmp_path / f"{way}-{seed}")))
             accuracies[way].append(best_accuracy(history))
-    # A point is what four hundred images leave to chance; it is granted beside the one that is claimed.
-    assert np.mean(accuracies["asynchronous"]) > np.mean(accuracies["synchronous"]) - 0.02
+    assert np.mean(accuracies["asynchronous"]) > np.mean(accuracies["synchronous"]) - 0.01
     assert min(accuracies["synchronous"]) > 0.8, "there is something to lose"

@@ -9,8 +9,9 @@ import pytest
 
 from brain_mri.datasets import CheckpointStore
 from brain_mri.models.checkpoints import TrainingState
-from brain_mri.models.loop import TrainingDiverged, train_classifier
+from brain_mri.models.loop import train_classifier
 from brain_mri.models.network import build_network, set_trained_layers
+from brain_mri.models.passes import TrainingDiverged
 from brain_mri.models.recipe import Recipe, make_recipe
 from brain_mri.models.steps import TrainingNetwork, evaluate, make_evaluation_step, make_train_step
 from tests.array_shards import ArrayShards

@@ -18,10 +18,12 @@ import pytest
 
 from brain_mri.datasets import CheckpointStore
 from brain_mri.datasets.shards import ShardSet
-from brain_mri.models.loop import TrainingDiverged, TrainingHistory, train_classifier
+from brain_mri.models.loop import TrainingHistory, train_classifier
+from brain_mri.models.passes import TrainingDiverged
 from brain_mri.models.recipe import HeadBlock, Recipe
 from brain_mri.models.together import train_together
-from brain_mri.spark.together import Seat, TogetherLauncher
+from brain_mri.spark.processes import Seat
+from brain_mri.spark.together import TogetherLauncher
 from tests.array_shards import ArrayShards
 from tests.stored_shards import store
 
@@ -78,7 +80,7 @@ THREE_WORKERS = """
 import pickle, sys
 from brain_mri.models.together import train_together
 from brain_mri.spark import session
-from brain_mri.spark.together import Seat, TogetherLauncher
+from brain_mri.spark.together import TogetherLauncher
 
 if __name__ == "__main__":
     with open(sys.argv[1], "rb") as orders:

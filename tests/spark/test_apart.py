@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from brain_mri.spark.apart import ATTEMPTS, ApartLauncher
-from brain_mri.spark.together import Seat, TooFewSlotsError, WorkerDiedError
+from brain_mri.spark.processes import Seat, WorkerDiedError
+from brain_mri.spark.slots import TooFewSlotsError
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 

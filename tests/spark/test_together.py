@@ -17,7 +17,9 @@ from typing import Any
 import psutil
 import pytest
 
-from brain_mri.spark.together import Ear, Seat, TogetherLauncher, TooFewSlotsError, WorkerDiedError
+from brain_mri.spark.processes import Ear, Seat, WorkerDiedError
+from brain_mri.spark.slots import TooFewSlotsError
+from brain_mri.spark.together import TogetherLauncher
 
 pytestmark = pytest.mark.spark
 

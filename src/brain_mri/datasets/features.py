@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,9 +23,6 @@ from brain_mri.spark.launchers import Launcher, WithProgress
 from brain_mri.storage.files import COMPLETE, open_filesystem, read_file, remove, write_file
 from brain_mri.storage.parquet import write_parquet
 from brain_mri.storage.retry import retried
-
-if TYPE_CHECKING:
-    pass
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +132,7 @@ class FeatureCache:
         groups = source.row_groups()
         cuts = [(number, Cut(part, group, 0, rows)) for number, (part, group, rows) in enumerate(groups)]
         targets = {f"{self.url}/{key}": columns for key, columns in wanted.items()}
-        task = partial(write_features, source=source, targets=targets, extract=extract)
+        task = partial(write_features, source=source, targets=targets, options=self.options, extract=extract)
         records = sorted(progress(launcher.map(task, cuts)), key=lambda record: int(record["number"]))
         names = ("image_size", "classes", "preparation")
         for key, columns in wanted.items():
@@ -179,7 +176,11 @@ class FeatureCache:
 
 
 def write_features(
-    item: tuple[int, Cut], source: ShardSet, targets: Mapping[str, Columns], extract: Extract
+    item: tuple[int, Cut],
+    source: ShardSet,
+    targets: Mapping[str, Columns],
+    options: Mapping[str, Any],
+    extract: Extract,
 ) -> dict[str, Any]:
     """Compute what a network makes of a row group, and write a part of every set; runs in a task.
 
@@ -200,7 +201,7 @@ def write_features(
     parts = {}
     for url, columns in targets.items():
         chosen = {column: values[place] for place, column in columns.items()}
-        filesystem, folder = open_filesystem(url, **source.options)
+        filesystem, folder = open_filesystem(url, **options)
         write = partial(_write_part, filesystem, f"{folder}/{facts['name']}", scan_ids, labels, chosen)
         parts[url] = {**facts, **retried(write, f"{folder}/{facts['name']}")}
     return {"number": number, "rows": len(labels), "parts": parts}

@@ -21,15 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from brain_mri.models.checkpoints import find_state, training_key
-from brain_mri.models.loop import (
-    ADAM_EPSILON,
-    Run,
-    TrainingHistory,
-    check_shards,
-    stage_batches,
-    stage_network,
-    train_stages,
-)
+from brain_mri.models.loop import Run, TrainingHistory, check_shards, train_stages
 from brain_mri.models.network import build_network, in_float32, set_trained_layers
 from brain_mri.models.parameter_server import (
     Assignment,
@@ -38,9 +30,10 @@ from brain_mri.models.parameter_server import (
     RemoteServer,
     Update,
 )
+from brain_mri.models.passes import ADAM_EPSILON, stage_batches, stage_network
 from brain_mri.models.progress import class_weights
 from brain_mri.models.steps import Measured, make_train_step
-from brain_mri.models.worker import ALONE
+from brain_mri.models.worker import ALONE, use_cores
 
 if TYPE_CHECKING:
     import keras
@@ -207,10 +200,7 @@ def work_apart(  # noqa: PLR0917 - a partial of all but the seat is what travels
     Returns:
         The images that it has seen.
     """
-    import tensorflow as tf
-
-    tf.config.threading.set_intra_op_parallelism_threads(seat.cores)
-    tf.config.threading.set_inter_op_parallelism_threads(seat.cores)
+    use_cores(seat.cores)
     server = RemoteServer(address, secret)
     model = build_network(recipe.model_copy(update={"weights": None}))  # there may be no weights file here
     learner: _Learner | None = None

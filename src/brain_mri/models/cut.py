@@ -18,11 +18,15 @@ if TYPE_CHECKING:
     from brain_mri.models.recipe import Recipe
 
 
+FEATURES = "features"
+"""What a tensor is called that leaves the backbone."""
+
+
 class CutTensor(NamedTuple):
     """A tensor that crosses the cut.
 
     Attributes:
-        layer: Name of the layer of the backbone whose output it is, or "features" behind the backbone.
+        layer: Name of the layer of the backbone whose output it is, or `FEATURES`.
         shape: Of what is kept of it for an image.
         stride: Every how manieth row and column is kept: behind it, 1×1 convolutions with that stride read
             nothing else.
@@ -38,11 +42,14 @@ class Cut(NamedTuple):
 
     Attributes:
         tensors: That cross it.
-        in_backbone: Whether the backbone itself is cut, or only the head is trained.
     """
 
     tensors: tuple[CutTensor, ...]
-    in_backbone: bool
+
+    @property
+    def in_backbone(self) -> bool:
+        """Whether the backbone itself is cut, or only the head is trained."""
+        return self.tensors[0].layer != FEATURES
 
 
 def find_cut(model: keras.Model, recipe: Recipe, stage: int) -> Cut | None:
@@ -58,7 +65,7 @@ def find_cut(model: keras.Model, recipe: Recipe, stage: int) -> Cut | None:
 
     Example:
         >>> find_cut(model, recipe, 0)  # MobileNetV2 with a frozen base  # doctest: +SKIP
-        Cut(tensors=(CutTensor(layer='features', shape=(1280,), stride=1),), in_backbone=False)
+        Cut(tensors=(CutTensor(layer='features', shape=(1280,), stride=1),))
     """
     import keras
 
@@ -67,7 +74,7 @@ def find_cut(model: keras.Model, recipe: Recipe, stage: int) -> Cut | None:
     widest = max(recipe.stages[: stage + 1], key=lambda each: _unfrozen(each.unfrozen_layers))
     set_trained_layers(model, recipe, widest)
     if not backbone.trainable_weights:
-        return Cut((_tensor("features", head_tensors(model, recipe)[1], 1),), in_backbone=False)
+        return Cut((_tensor(FEATURES, head_tensors(model, recipe)[1], 1),))
     frozen: dict[int, keras.layers.Layer] = {}
     takers: dict[str, list[keras.layers.Layer]] = {}  # layers behind the cut, by the one before it
     for layer in backbone.layers:  # from input to output
@@ -83,7 +90,7 @@ def find_cut(model: keras.Model, recipe: Recipe, stage: int) -> Cut | None:
     tensors = (
         _tensor(name, backbone.get_layer(name).output, _stride(layers)) for name, layers in takers.items()
     )
-    return Cut(tuple(tensors), in_backbone=True)
+    return Cut(tuple(tensors))
 
 
 def head_tensors(model: keras.Model, recipe: Recipe) -> tuple[keras.KerasTensor, keras.KerasTensor]:

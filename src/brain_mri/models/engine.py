@@ -1,4 +1,4 @@
-"""The engine that answers for frozen layers: ONNX Runtime, in float32.
+"""The engine that answers for exported graphs: ONNX Runtime, in float32.
 
 It was measured against OpenVINO (docs/performance.md): as fast in float32 for ResNet-50 and faster for
 MobileNetV2. In bfloat16 OpenVINO is faster, and for MobileNetV2 a quarter off.

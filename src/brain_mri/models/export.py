@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from brain_mri.models.engine import open_engine
+
 if TYPE_CHECKING:
     import keras
 
@@ -51,13 +53,10 @@ def export_onnx(model: keras.Model, images: NDArray[np.uint8]) -> ExportedGraph:
         >>> export_onnx(model, images).difference < 1e-4  # doctest: +SKIP
         True
     """
-    import onnxruntime
-
     pixels = images.astype(np.float32)
     expected = np.asarray(model(pixels, training=False))
     content = onnx_graph(model)
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    (answers,) = session.run(None, {session.get_inputs()[0].name: pixels})
+    (answers,) = open_engine(content)(pixels)
     difference = float(np.abs(answers - expected).max())
     if not difference <= LARGEST_DIFFERENCE:  # not a number is refused too
         raise ExportError(

@@ -192,11 +192,10 @@ def make_recipe(
         stages = tuple(stage.model_copy(update={"epochs": min(stage.epochs, epochs)}) for stage in stages)
     if batch_size is not None:
         stages = tuple(stage.model_copy(update={"batch_size": batch_size}) for stage in stages)
-    augmentation = own.pop("augmentation", Augmentation()).model_copy(
-        update={"copies": augmented_copies or None}
-    )
-    if augmented_copies == 0:
-        augmentation = NO_AUGMENTATION
+    augmentation = own.pop("augmentation", Augmentation())
+    if augmented_copies is not None:
+        copies = {"copies": augmented_copies}
+        augmentation = augmentation.model_copy(update=copies) if augmented_copies else NO_AUGMENTATION
     return Recipe(
         name=name,
         backbone=backbone,

@@ -24,7 +24,7 @@ from brain_mri.models.checkpoints import (
 )
 from brain_mri.models.loop import Run, TrainingHistory, check_shards, train_stages
 from brain_mri.models.network import build_network, in_float32
-from brain_mri.models.worker import Worker
+from brain_mri.models.worker import Worker, use_cores
 
 if TYPE_CHECKING:
     import keras
@@ -46,7 +46,7 @@ class StatesDifferError(RuntimeError):
 
 
 class Seat(Protocol):
-    """What a worker knows of itself and the others; `brain_mri.spark.together.Seat` is one.
+    """What a worker knows of itself and the others; `brain_mri.spark.processes.Seat` is one.
 
     Attributes:
         rank: From 0.
@@ -112,9 +112,8 @@ def train_together(  # noqa: PLR0917 - as `train_classifier`, and a launcher
         checkpoints.clear()
         # Workers may have no weights file.
         checkpoints.save(INITIAL, pack_weights(model.get_weights()))
-    history = launcher.run(partial(train_share, recipe, train, validation, checkpoints, key, features or {}))[
-        0
-    ]
+    share = partial(train_share, recipe, train, validation, checkpoints, key, features or {})
+    history = launcher.run(share)[0]
     final = find_state(checkpoints, key)
     if final is None or len(final.epochs) != len(history["stages"][-1]["epochs"]):
         raise CheckpointLostError(
@@ -145,8 +144,7 @@ def train_share(  # noqa: PLR0917 - a partial of all but the seat is what travel
     os.environ["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": seat.rank}})
     import tensorflow as tf
 
-    tf.config.threading.set_intra_op_parallelism_threads(seat.cores)
-    tf.config.threading.set_inter_op_parallelism_threads(seat.cores)
+    use_cores(seat.cores)
     # Before any tensor is made.
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     worker = Worker(seat.rank, len(seat.addresses), strategy, seat.cores)

@@ -69,3 +69,11 @@ class Worker:
 
 ALONE = Worker()
 """The only worker of a training in one process."""
+
+
+def use_cores(cores: int) -> None:
+    """Let TensorFlow use so many threads; to be called before it has done anything in this process."""
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(cores)
+    tf.config.threading.set_inter_op_parallelism_threads(cores)

@@ -12,11 +12,9 @@ from multiprocessing.connection import Listener
 from typing import Any, TypeVar
 
 from brain_mri.spark.failures import explained
-from brain_mri.spark.session import get_session
-from brain_mri.spark.together import (
+from brain_mri.spark.processes import (
     Ear,
     Seat,
-    Slots,
     WorkerDiedError,
     WorkerEndedError,
     WorkerTask,
@@ -24,6 +22,8 @@ from brain_mri.spark.together import (
     loads,
     open_listener,
 )
+from brain_mri.spark.session import get_session
+from brain_mri.spark.slots import Slots
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class ApartLauncher:
                             job.result()
                         slots.check()  # Spark would wait for ever, in silence
                     return [job.result() for job in jobs]
-                except Exception:
+                except BaseException:  # also when somebody breaks it off
                     over.set()
                     while wait(jobs, _PAUSE / 4).not_done:  # one may just have begun
                         context.cancelJobGroup(group)

@@ -1,4 +1,4 @@
-"""The process of one worker; a task of `brain_mri.spark.together` starts it with the folder of its orders."""
+"""The process of one worker; `brain_mri.spark.processes` starts it with the folder of its orders."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import threading
 import traceback
 from pathlib import Path
 
-from brain_mri.spark.together import DIED, SPOKEN, dumps
+from brain_mri.spark.processes import DIED, SPOKEN, dumps
 
 
 def main(folder: Path) -> int:

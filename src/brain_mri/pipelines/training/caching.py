@@ -10,6 +10,8 @@ import time
 from collections.abc import Sequence, Set
 from typing import NamedTuple
 
+import numpy as np
+
 from brain_mri.datasets.features import FeatureCache, FeatureSet
 from brain_mri.datasets.shards import Column, ShardSet
 from brain_mri.models.features import (
@@ -149,4 +151,4 @@ def _key(name: str, source: ShardSet) -> str:
 
 
 def _bytes_of_row(column: Column) -> int:
-    return math.prod(column.shape) * int(column.dtype.removeprefix("float")) // 8
+    return math.prod(column.shape) * np.dtype(column.dtype).itemsize

@@ -1,0 +1,180 @@
+"""Workers as processes that Spark's tasks start, and what the driver hears from them.
+
+Each task starts a process of its own for its worker. So libraries that can be set up but once in a process
+(as TensorFlow's collectives) are fresh for every job, though Spark keeps its Python workers; and what a
+worker prints is at hand when it dies.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import logging
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Client, Connection, Listener, answer_challenge, deliver_challenge
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+SPOKEN = "@log "  # begins every line that a worker has for people
+DIED = 3  # exit status of a worker that wants to be started again
+_LAST_LINES = 20
+
+
+class WorkerDiedError(RuntimeError):
+    """A worker died, every time that all of them were started; the message has its last lines."""
+
+
+class WorkerEndedError(RuntimeError):
+    """The process of a worker ended without a result; raised in its task."""
+
+
+@dataclass(frozen=True)
+class Seat:
+    """What a worker knows of itself and the others.
+
+    Attributes:
+        rank: From 0.
+        addresses: `host:port` of every worker, by rank; the ports are free for the workers' own use.
+        cores: That this worker may use.
+    """
+
+    rank: int
+    addresses: tuple[str, ...]
+    cores: int
+
+
+def open_listener(conf: Any) -> tuple[Listener, tuple[str, int]]:
+    """A socket of the driver that workers reach where they reach Spark's driver, and its address."""
+    host = str(conf.get("spark.driver.host", "127.0.0.1"))
+    listener = Listener((str(conf.get("spark.driver.bindAddress", host)), 0), backlog=64)
+    return listener, (host, int(listener.address[1]))
+
+
+class Ear:
+    """What the driver hears from the workers, by a socket of its own."""
+
+    def __init__(self, conf: Any) -> None:
+        self.key = secrets.token_bytes(32)
+        self._listener, self.address = open_listener(conf)
+        self.failure: BaseException | None = None
+        self.deaths: dict[int, str] = {}  # by attempt, the first of each: the others died of it
+        self.on_failure: Callable[[], None] = lambda: None
+        self._closed = False
+        self._thread = threading.Thread(target=self._accept, name="workers", daemon=True)
+
+    def __enter__(self) -> Ear:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed = True
+        with contextlib.suppress(OSError):  # closing alone does not wake the thread that accepts
+            socket.create_connection(self._listener.address, 5).close()
+        self._thread.join(5)
+        self._listener.close()
+
+    def last_words(self) -> str:
+        """Which worker died first in the last attempt, and what it printed."""
+        return self.deaths[max(self.deaths)]
+
+    def _accept(self) -> None:
+        while not self._closed:
+            try:
+                connection = self._listener.accept()
+            except OSError as error:
+                logger.debug("Nobody came in: %s", error)
+                continue
+            threading.Thread(target=self._hear, args=(connection,), name="worker", daemon=True).start()
+
+    def _hear(self, connection: Connection[Any, Any]) -> None:
+        with contextlib.suppress(EOFError, OSError, AuthenticationError), connection:
+            deliver_challenge(connection, self.key)  # in this thread: a silent stranger holds up nobody
+            answer_challenge(connection, self.key)
+            while True:
+                kind, attempt, rank, what = connection.recv()
+                if kind == "line":
+                    logger.info("%s", what if rank == 0 else f"Worker {rank}: {what}")
+                elif kind == "died":
+                    if attempt not in self.deaths:
+                        logger.warning("%s", what.splitlines()[0])
+                    self.deaths.setdefault(attempt, what)
+                elif self.failure is None:
+                    self.failure = loads(what)
+                    self.on_failure()
+
+
+@dataclass(frozen=True)
+class WorkerTask:
+    """What the task of a worker does: it starts its process and passes on what that says."""
+
+    content: bytes
+    cores: int
+    address: tuple[str, int]
+    key: bytes
+
+    def run_worker(self, seat: Seat, attempt: int) -> bytes:
+        """Start the process of a worker and wait for its end; what its function returned, pickled."""
+        with tempfile.TemporaryDirectory() as folder, Client(self.address, authkey=self.key) as driver:
+            Path(folder, "seat").write_bytes(dumps(seat))
+            Path(folder, "function").write_bytes(self.content)
+            # Its standard input is only there to end: the worker ends too, however this task is killed.
+            process = subprocess.Popen(  # noqa: S603 - our own module
+                [sys.executable, "-m", "brain_mri.spark.worker", folder],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env={"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+                text=True,
+                errors="replace",
+            )
+            assert process.stdout is not None
+            last: collections.deque[str] = collections.deque(maxlen=_LAST_LINES)
+            try:
+                for line in process.stdout:
+                    text = line.rstrip("\n")
+                    last.append(text.removeprefix(SPOKEN))
+                    if text.startswith(SPOKEN):
+                        driver.send(("line", attempt, seat.rank, text.removeprefix(SPOKEN)))
+                status = process.wait()
+            finally:
+                process.kill()
+            if status == 0:
+                return Path(folder, "result").read_bytes()
+            if status == 1 and Path(folder, "failure").exists():
+                driver.send(("failed", attempt, seat.rank, Path(folder, "failure").read_bytes()))
+                raise WorkerEndedError("The driver has the reason and ends the job.")
+            message = _obituary(seat, status, last)
+            driver.send(("died", attempt, seat.rank, message))
+            raise WorkerEndedError(message)
+
+
+def _obituary(seat: Seat, status: int, last: Sequence[str]) -> str:
+    cause = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+    lines = "".join(f"\n    {line}" for line in last)
+    place = f" on {seat.addresses[seat.rank]}" if seat.addresses[seat.rank] else ""
+    return f"Worker {seat.rank}{place} {cause}. Its last lines:{lines or ' none.'}"
+
+
+def dumps(value: Any) -> bytes:
+    """A value as bytes, functions of the main program too."""
+    from pyspark import cloudpickle
+
+    return bytes(cloudpickle.dumps(value))  # type: ignore[no-untyped-call]  # ships no types
+
+
+def loads(content: bytes) -> Any:
+    """The value of :func:`dumps`."""
+    from pyspark import cloudpickle
+
+    return cloudpickle.loads(content)

@@ -1,0 +1,102 @@
+"""Places for tasks that have to run at the same time: asked for first, and watched."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+SLOT_SECONDS = 30.0
+"""How long executors may take to appear before there are too few."""
+
+_PAUSE = 0.5
+
+
+class TooFewSlotsError(RuntimeError):
+    """There are fewer task slots than workers that have to run at the same time."""
+
+
+class Slots:
+    """Places for tasks that run at the same time, each with the cores of a worker."""
+
+    def __init__(self, context: Any, workers: int, cores: int) -> None:
+        self._context, self._workers, self._cores = context, workers, cores
+        self._scheduler = context._jsc.sc()
+        self._is_local = str(context.master).startswith("local")
+        self._profile: Any = None
+        self._lacking_since: float | None = None
+        if cores > 1 and not self._is_local:  # a slot of local mode is a core
+            from pyspark.resource import ResourceProfileBuilder, TaskResourceRequests
+
+            self._profile = ResourceProfileBuilder().require(TaskResourceRequests().cpus(cores)).build
+
+    def rows(self, count: int | None = None) -> Any:
+        """So many empty partitions, one a worker if not told otherwise, on such slots."""
+        count = count or self._workers
+        rows = self._context.parallelize(range(count), count)
+        return rows.withResources(self._profile) if self._profile else rows
+
+    def wait(self) -> None:
+        """Wait until there are enough: executors may be on their way.
+
+        Raises:
+            TooFewSlotsError: There are not, also after `SLOT_SECONDS`.
+        """
+        conf = self._context.getConf()
+        if conf.get("spark.dynamicAllocation.enabled", "false") == "true":
+            raise TooFewSlotsError(
+                "Workers that start together need executors that are there before: Spark refuses them with "
+                "spark.dynamicAllocation.enabled=true. Set it to false in conf/<environment>/spark.yml."
+            )
+        while self._found() < self._workers:
+            self.check()
+            time.sleep(_PAUSE)
+
+    def check(self) -> None:
+        """See that not too few have been there for too long.
+
+        Raises:
+            TooFewSlotsError: They have.
+        """
+        if self.are_lost():
+            raise TooFewSlotsError(self.missing())
+
+    def are_lost(self) -> bool:
+        """Whether there have been too few for `SLOT_SECONDS`, in local mode whether there are too few."""
+        if self._found() >= self._workers:
+            self._lacking_since = None
+            return False
+        now = time.monotonic()
+        self._lacking_since = self._lacking_since or now
+        return self._is_local or now - self._lacking_since > SLOT_SECONDS
+
+    def missing(self) -> str:
+        """What is there, what is needed and what may be done."""
+        each = f"{self._cores} core{'s' * (self._cores > 1)}"
+        return (
+            f"{self._workers} workers of {each} have to run at the same time, but {self._context.master} has "
+            f"room for {self._found()}. Ask for fewer (training.num_workers, training.worker_cores), or give "
+            "Spark more: "
+            + (
+                "a machine with more cores."
+                if self._is_local
+                else "more workers or executors, or more cores for each executor (spark.executor.cores)."
+            )
+        )
+
+    def _found(self) -> int:
+        from py4j.protocol import Py4JJavaError
+
+        manager = self._scheduler.resourceProfileManager()
+        if self._profile is None:
+            found = int(self._scheduler.maxNumConcurrentTasks(manager.defaultResourceProfile()))
+            return found // self._cores
+        profile = self._profile._java_resource_profile
+        try:
+            manager.addResourceProfile(profile)  # does nothing the second time
+            return int(self._scheduler.maxNumConcurrentTasks(profile))
+        except Py4JJavaError as error:  # no executor has as many cores
+            logger.debug("Spark refuses tasks of %d cores: %s", self._cores, error)
+            return 0
