@@ -98,6 +98,8 @@ class Watch:
 
     Attributes:
         peak_bytes: Largest sum of memory in a sample.
+        root_bytes: Largest memory of the process itself.
+        worker_bytes: Largest memory of one worker of a distributed training; 0 where there is none.
     """
 
     def __init__(self, pid: int, daemons: Sequence[int] = ()) -> None:
@@ -105,7 +107,7 @@ class Watch:
         self._daemons = [psutil.Process(daemon) for daemon in daemons]
         self._seconds: dict[psutil.Process, float] = {}
         self._lock = threading.Lock()
-        self.peak_bytes = 0
+        self.peak_bytes = self.root_bytes = self.worker_bytes = 0
 
     def sample(self) -> float:
         """Look at all processes; the seconds of processor time that they have used so far."""
@@ -117,7 +119,12 @@ class Watch:
                     self._seconds[process] = times.user + times.system
                     if process not in self._daemons:
                         full = process.memory_full_info()
-                        memory += getattr(full, "pss", full.uss)  # macOS does not know the former
+                        own = getattr(full, "pss", full.uss)  # macOS does not know the former
+                        memory += own
+                        if process == self._root:
+                            self.root_bytes = max(self.root_bytes, own)
+                        elif "brain_mri.spark.worker" in process.cmdline():
+                            self.worker_bytes = max(self.worker_bytes, own)
                 except psutil.Error:
                     continue  # it has just ended
             self.peak_bytes = max(self.peak_bytes, memory)

@@ -6,10 +6,10 @@
 FOLDER holds real scans, `<class>/<file>`; FILE the weights of MobileNetV2 without its top. Every way is a
 process of its own and its time is from the start of that process: `kedro run --pipelines=training` on model
 inputs that were prepared before, or `benchmarks/plain/train.py` on the files of the same split. ResNet-50
-starts from random weights: it is there for the time alone. `precision` times steps in float32 and
-mixed_bfloat16. The plain way gets as many epochs as this project
-took. Prints tables and writes benchmarks/results/training.json. `--section` writes what the report shows of
-one process against several workers.
+starts from random weights: it is there for the time alone; MobileNetV2 is trained by the recipe `head_first`.
+`precision` times steps in float32 and mixed_bfloat16. The plain way gets as many epochs of each stage as this
+project took. Prints tables and writes benchmarks/results/training.json. `--section` writes what the report
+shows of one process against several workers.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import argparse
 import base64
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -69,6 +70,8 @@ class Timeline:
         epochs: (stage, seconds since the start of the process, validation accuracy), one each.
         seconds: Of the whole process.
         peak_bytes: Most memory at a time, of the process and all that it started.
+        worker_bytes: Most memory of a worker, or of the process itself where that trains.
+        images: To train on.
     """
 
     way: str
@@ -76,6 +79,8 @@ class Timeline:
     epochs: list[tuple[str, float, float]]
     seconds: float
     peak_bytes: int
+    worker_bytes: int
+    images: int
 
     @property
     def accuracy(self) -> float:
@@ -108,7 +113,7 @@ def epoch_of(line: str) -> tuple[str, float] | None:
     return (found[1], float(found[3])) if found else None
 
 
-def run_way(way: str, backbone: str, command: list[str], environment: dict[str, str]) -> Timeline:
+def run_way(way: str, backbone: str, command: list[str], environment: dict[str, str], work: Path) -> Timeline:
     """Run a command and note when it says that an epoch has ended."""
     started = time.perf_counter()
     process = subprocess.Popen(  # noqa: S603 - our own commands
@@ -134,7 +139,10 @@ def run_way(way: str, backbone: str, command: list[str], environment: dict[str, 
         status = process.wait()
     if status:
         raise SystemExit(f"{' '.join(command)} ended with {status}:\n{''.join(lines[-30:])}")
-    return Timeline(way, backbone, epochs, time.perf_counter() - started, watch.peak_bytes)
+    return Timeline(
+        way, backbone, epochs, time.perf_counter() - started, watch.peak_bytes,
+        watch.worker_bytes or watch.root_bytes, sum(1 for _ in (work / "folders" / "train").glob("*/*")),
+    )  # fmt: skip
 
 
 def prepare(source: Path, images: int | None, work: Path) -> None:
@@ -167,7 +175,7 @@ def project(way: str, backbone: str, weights: str, parameters: str, work: Path) 
         shutil.rmtree(storage / left, ignore_errors=True)
     given = f"training.backbone={backbone},training.weights={weights},{parameters}"
     command = [*KEDRO, "--pipelines=training", f"--params=ingestion.source={work / 'source'},{given}"]
-    return run_way(way, backbone, command, {"BRAIN_MRI_STORAGE": str(storage)})
+    return run_way(way, backbone, command, {"BRAIN_MRI_STORAGE": str(storage)}, work)
 
 
 def plain(like: Timeline, weights: str, work: Path) -> Timeline:
@@ -175,23 +183,36 @@ def plain(like: Timeline, weights: str, work: Path) -> Timeline:
     epochs = [str(max(like.count(stage), 1)) for stage in STAGES]
     script = str(PROJECT / "benchmarks" / "plain" / "train.py")
     arguments = [str(work / "folders"), like.backbone, weights, *epochs]
-    return run_way("plain", like.backbone, [sys.executable, script, *arguments], {})
+    return run_way("plain", like.backbone, [sys.executable, script, *arguments], {}, work)
+
+
+COLUMNS = (
+    "epochs", "frozen, s", "images/s", "tuning, s", "images/s", "whole, s", "ratio", "GiB",
+    "a worker", "best",
+    *(f"to {mark:.0%}, s" for mark in MARKS),
+)  # fmt: skip
 
 
 def show(timelines: list[Timeline], against: Timeline) -> None:
-    """Print a table of what was trained with one backbone."""
+    """Print a table of what was trained with one backbone.
+
+    The images of a second are those to train on, over the time of an epoch with its validation.
+    """
     print(f"\n{against.backbone}: ratios are against the way {against.way!r}\n")
-    marks = "".join(f"{f'to {mark:.0%}':>10}" for mark in MARKS)
-    print(f"{'way':<28}{'frozen':>9}{'tuning':>9}{'whole':>9}{'ratio':>7}{'GiB':>6}{'best':>8}{marks}")
+    print(f"{'way':<28}" + "".join(f"{column:>11}" for column in COLUMNS))
     for each in timelines:
-        reached = [each.seconds_to(mark) for mark in MARKS]
-        print(
-            f"{each.way:<28}"
-            + "".join(f"{each.stage_seconds(stage):>8.0f}s" for stage in STAGES)
-            + f"{each.seconds:>8.0f}s{against.seconds / each.seconds:>7.2f}{each.peak_bytes / 2**30:>6.1f}"
-            + f"{each.accuracy:>8.3f}"
-            + "".join(f"{'never' if value is None else f'{value:.0f}s':>10}" for value in reached)
-        )
+        cells = ["+".join(str(each.count(stage)) for stage in STAGES)]
+        for stage in STAGES:
+            rate = each.images / each.epoch_seconds(stage) if each.epoch_seconds(stage) else math.nan
+            cells += [f"{each.stage_seconds(stage):.0f}", f"{rate:.1f}"]
+        cells += [
+            f"{each.seconds:.0f}", f"{against.seconds / each.seconds:.2f}", f"{each.peak_bytes / 2**30:.1f}",
+            f"{each.worker_bytes / 2**30:.1f}", f"{each.accuracy:.3f}",
+        ]  # fmt: skip
+        for mark in MARKS:
+            reached = each.seconds_to(mark)
+            cells.append("never" if reached is None else f"{reached:.0f}")
+        print(f"{each.way:<28}" + "".join(f"{cell:>11}" for cell in cells))
 
 
 def step_rate(backbone: str, stage: int, precision: Precision, steps: int = 9) -> float:
@@ -243,7 +264,7 @@ def section(timelines: list[Timeline], images: int | None) -> dict[str, Any]:
     figure.savefig(picture, format="png", dpi=110, metadata={"Software": None})
     rows = [
         [each.way, *(f"{each.epoch_seconds(stage):.1f}" for stage in STAGES), f"{each.seconds:.0f}",
-         f"{each.peak_bytes / 2**30:.1f}", f"{each.accuracy:.3f}"]
+         f"{each.peak_bytes / 2**30:.1f}", f"{each.worker_bytes / 2**30:.1f}", f"{each.accuracy:.3f}"]
         for each in timelines
     ]  # fmt: skip
     return {
@@ -262,6 +283,7 @@ def section(timelines: list[Timeline], images: int | None) -> dict[str, Any]:
                     *(f"{stage}, s an epoch" for stage in STAGES),
                     "whole, s",
                     "peak GiB",
+                    "GiB a worker",
                     "accuracy",
                 ],
                 "rows": rows,
@@ -304,7 +326,8 @@ def main() -> None:
             work = few if options.quick else all_scans
             if not options.quick:
                 prepare(options.source, None, all_scans)
-            ours = project("cached", "mobilenetv2", options.weights, CACHED + limit, work)
+            head_first = f"{CACHED},training.recipe=head_first{limit}"
+            ours = project("cached, head_first", "mobilenetv2", options.weights, head_first, work)
             results["mobilenetv2"] = [plain(ours, options.weights, work), ours]
         if "workers" in wanted:
             few_epochs = f"training.epochs={1 if options.quick else 3},training.global_batch_size=32"

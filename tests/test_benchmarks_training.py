@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from benchmarks.training import STAGES, Timeline, epoch_of, section
+from benchmarks.training import STAGES, Timeline, epoch_of, section, show
 from brain_mri.models.loop import _log_epoch
 from brain_mri.models.progress import EpochRecord, Progress
 from brain_mri.models.recipe import make_recipe
@@ -16,7 +16,9 @@ TIMELINE = Timeline(
     "resnet50",
     [(STAGES[0], 20.0, 0.80), (STAGES[0], 22.0, 0.91), (STAGES[1], 50.0, 0.90), (STAGES[1], 60.0, 0.95)],
     seconds=75.0,
-    peak_bytes=2**30,
+    peak_bytes=2**31,
+    worker_bytes=2**30,
+    images=100,
 )
 
 
@@ -50,6 +52,13 @@ def test_a_stage_begins_where_the_one_before_ended() -> None:
 def test_a_mark_is_reached_with_the_first_epoch_above_it() -> None:
     assert [TIMELINE.seconds_to(mark) for mark in (0.9, 0.94, 0.96)] == [22.0, 60.0, None]
     assert TIMELINE.accuracy == 0.95
+
+
+def test_the_table_has_a_cell_a_column(capsys: pytest.CaptureFixture[str]) -> None:
+    show([TIMELINE], TIMELINE)
+    row = capsys.readouterr().out.splitlines()[-1].split()
+    expected = "cached 2+2 22 50.0 38 10.0 75 1.00 2.0 1.0 0.950 22 60 never"
+    assert row == expected.split()
 
 
 def test_the_section_of_the_report_has_a_row_a_way() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from brain_mri import plan
 from brain_mri.datasets.source import RawFolder, survey_source
 from brain_mri.models.estimate import processor_cores
 from brain_mri.plan import count_gpus, describe_run
@@ -45,6 +47,10 @@ def test_it_names_source_backbone_device_minutes_and_disk(
     install(nvidia, "echo 'GPU 0: NVIDIA H200 (UUID: GPU-1)'")
     assert "device: 1 GPU; at most about " in describe(parameters, tmp_path)
     assert "device: 1 GPU" not in describe(parameters, tmp_path, trains=False)
+    parameters["training"] |= {"distribution": "synchronous"}
+    assert f"device: {processor_cores()} CPU core" in describe(parameters, tmp_path), "workers asked for none"
+    parameters["training"] |= {"worker_gpus": 1}
+    assert "device: 2 GPUs; " in describe(parameters, tmp_path)
 
 
 def test_gpus_are_those_that_the_driver_lists_and_the_user_allows(
@@ -81,3 +87,15 @@ def test_it_counts_the_users_scans(parameters: dict[str, Any], tmp_path: Path) -
     table.write_text("path,label\nmine/glioma/0.jpg,glioma\n", encoding="utf-8")
     parameters["ingestion"]["source"] = str(table)
     assert "About to ingest 1 scan " in describe(parameters, tmp_path, trains=False)
+
+
+def test_what_frozen_layers_compute_once_shortens_the_estimate(
+    parameters: dict[str, Any], tmp_path: Path, nvidia: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "processor_cores", lambda: 2)
+    parameters["training"] |= {"backbone": "resnet50", "weights": None}
+    minutes = {}
+    for copies in (None, 0):
+        parameters["training"] |= {"augmented_copies": copies}
+        (minutes[copies],) = map(int, re.findall(r"about (\d+) minutes", describe(parameters, tmp_path)))
+    assert 1 < minutes[0] < minutes[None] / 1.5

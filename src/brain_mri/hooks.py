@@ -47,6 +47,8 @@ class ProjectHooks:
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         """Keep Spark's settings for when a session is needed, and refuse parameters that nothing reads."""
+        # TensorFlow would take a whole GPU, which workers on this machine may need too.
+        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
         self._parameters = context.config_loader["parameters"]
         check_parameters(self._parameters)
         storage = str(context.config_loader["globals"]["storage"])

@@ -8,7 +8,7 @@ from itertools import takewhile
 from typing import Any
 
 from brain_mri.datasets.source import Survey
-from brain_mri.models.estimate import estimate_minutes, processor_cores
+from brain_mri.models.estimate import estimate_caching_minutes, estimate_minutes, processor_cores
 from brain_mri.pipelines.ingestion.parameters import IngestionParameters
 from brain_mri.pipelines.preprocessing.parameters import PreprocessingParameters
 from brain_mri.pipelines.training.nodes import choose_recipe
@@ -49,9 +49,15 @@ def describe_run(survey: Survey, parameters: dict[str, Any], storage: str, *, tr
     if trains:
         # The weights change nothing here, and training itself warns of a random start.
         training = TrainingParameters.model_validate({**parameters["training"], "weights": "auto"})
+        if training.distribution != "none":
+            gpus = training.num_workers * training.worker_gpus
         recipe = choose_recipe(training, source.kind, image_size, ingestion.class_set().names)
         rows = round(files * ingestion.split_ratios.train), round(files * ingestion.split_ratios.validation)
-        minutes += estimate_minutes(recipe, *rows, cores)
+        cached: range = range(0)
+        if recipe.augmentation.views and training.cache_gib and recipe.stages[0].unfrozen_layers != "all":
+            cached = range(len(recipe.stages))
+            minutes += estimate_caching_minutes(recipe, *rows, cores)
+        minutes += estimate_minutes(recipe, *rows, cores, cached)
         what = f"train {recipe.backbone} (recipe {recipe.name}) on"
     scans = _counted(files, "synthetic phantom" if source.kind == "phantom" else "scan")
     device = _counted(gpus, "GPU") if gpus else _counted(cores, "CPU core")

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from brain_mri.imaging.phantom import write_phantom_folder
-from tests.cluster_runs import SMALL, Project, finish
+from tests.cluster_runs import SMALL, Project, finish, wait_until
 from tests.clusters import Cluster
 from tests.stored_models import trained_weights
 
@@ -21,7 +22,7 @@ MAX_DIFFERENCE = 1e-5
 @pytest.mark.parametrize(
     ("cores", "options"), [(2, ("--worker-cores", "2")), (1, ("--yarn",))], ids=["standalone", "yarn"]
 )
-def test_workers_on_a_cluster_train_the_same_network(
+def test_workers_on_a_cluster_train_the_same_network_though_one_is_killed(
     start_cluster: Callable[..., Cluster],
     cores: int,
     options: tuple[str, ...],
@@ -38,13 +39,36 @@ def test_workers_on_a_cluster_train_the_same_network(
     finish(project.run("--pipelines=ingestion,preprocessing,training", root=root, parameters=parameters))
     alone = trained_weights(root)
     distributed = f"{parameters},training.distribution=synchronous,training.worker_cores={cores}"
-    said = finish(project.run("--pipelines=training", root=root, parameters=distributed))
-    assert f"2 workers of {cores} CPU core{'s' * (cores > 1)} each" in said
+    run = project.run("--pipelines=training", root=root, parameters=distributed)
+    announced = f"2 workers of {cores} CPU core{'s' * (cores > 1)} each"
+    wait_until(lambda: announced in run.output, run, "the workers train")
+    kill_a_worker(cluster)
+    said = finish(run)
+    assert said.count(announced) == 2, "killed while it trained, and all were started again"
+    assert "was killed by signal 9" in said
     together = trained_weights(root)
     worst = max(float(np.abs(one - other).max()) for one, other in zip(alone, together, strict=True))
     assert 0 < worst < MAX_DIFFERENCE, "both were trained, to the same end"
+
+    apart = distributed.replace("synchronous", "asynchronous")
+    said = finish(project.run("--pipelines=training", root=root, parameters=apart))
+    assert "2 workers push what they have learned every step" in said
+    assert "Worker 1: Epoch 1: " in said
+    assert any((one != other).any() for one, other in zip(together, trained_weights(root), strict=True))
 
     more = distributed.replace(f"worker_cores={cores}", "worker_cores=3")
     said = finish(project.run("--pipelines=training", root=root, parameters=more), status=1)
     assert "2 workers of 3 cores have to run at the same time" in said
     assert "has room for 0." in said
+
+
+def kill_a_worker(cluster: Cluster) -> None:
+    """Kill the process of a worker that a task of the cluster has started."""
+    workers = [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if "brain_mri.spark.worker" in (process.info["cmdline"] or [])
+        and str(cluster.folder) in str(process.environ())
+    ]
+    assert len(workers) == 2
+    workers[0].kill()

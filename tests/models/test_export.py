@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -29,3 +32,31 @@ def test_a_graph_that_answers_otherwise_is_refused(
     monkeypatch.setattr(export, "LARGEST_DIFFERENCE", -1.0)
     with pytest.raises(export.ExportError, match=r"differs from the network by .* on 4 images"):
         export.export_onnx(build_network(recipe), validation.pixels[:4, ..., None])
+
+
+_EXPORT = """
+from pathlib import Path
+
+import numpy
+
+from brain_mri.models.export import onnx_graph
+from brain_mri.models.network import build_network
+from brain_mri.models.recipe import make_recipe
+
+recipe = make_recipe("baseline", backbone="resnet50", weights=None, image_size=64, classes=("a", "b"), seed=1)
+network = build_network(recipe)
+network(numpy.zeros((1, 64, 64, 1), "float32"))
+peak = lambda: 1024 * int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+before = peak()
+size = len(onnx_graph(network))
+print(size, peak() - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
+def test_an_export_holds_few_copies_of_the_weights() -> None:
+    done = subprocess.run([sys.executable, "-c", _EXPORT], capture_output=True, text=True, check=True)
+    size, grown = map(int, done.stdout.split())
+    assert size > 90e6
+    assert grown < 40 * size, "tf2onnx makes a copy for every optimization that it tries"

@@ -28,6 +28,23 @@ def test_compact_is_trained_as_a_whole_in_one_stage() -> None:
     assert stage.unfrozen_layers == "all"
 
 
+def test_head_first_trains_the_same_head_for_longer_and_the_last_layers_faster() -> None:
+    plain, head_first = (
+        make_recipe(name, backbone="resnet50", weights=None, image_size=224, classes=CLASSES, seed=1)
+        for name in ("baseline", "head_first")
+    )
+    assert head_first.head == plain.head
+    for slow, fast in zip(plain.stages, head_first.stages, strict=True):
+        assert (fast.name, fast.unfrozen_layers) == (slow.name, slow.unfrozen_layers)
+    assert head_first.stages[0].epochs > plain.stages[0].epochs
+    assert head_first.stages[1].learning_rate > plain.stages[1].learning_rate
+
+
+def test_head_first_needs_a_pretrained_base() -> None:
+    with pytest.raises(ValueError, match=r"'compact' has none.*recipe=baseline"):
+        make_recipe("head_first", backbone="compact", weights=None, image_size=64, classes=CLASSES, seed=1)
+
+
 def test_a_limit_shortens_stages_and_never_lengthens_them() -> None:
     assert [stage.epochs for stage in recipe_for("resnet50", epochs=7).stages] == [5, 7]
 

@@ -33,7 +33,7 @@ from brain_mri.models.parameter_server import (
 from brain_mri.models.passes import ADAM_EPSILON, stage_batches, stage_network
 from brain_mri.models.progress import class_weights
 from brain_mri.models.steps import Measured, make_train_step
-from brain_mri.models.worker import ALONE, use_cores
+from brain_mri.models.worker import ALONE, use_devices
 
 if TYPE_CHECKING:
     import keras
@@ -53,13 +53,10 @@ class Launcher(Protocol):
 
     Attributes:
         workers: How many.
-        cores: Of each.
     """
 
     @property
     def workers(self) -> int: ...  # noqa: D102
-    @property
-    def cores(self) -> int: ...  # noqa: D102
 
     def open_listener(self) -> tuple[Listener, tuple[str, int]]:
         """A socket of this process that workers reach, and its address for them."""
@@ -108,9 +105,8 @@ def train_apart(  # noqa: PLR0917 - as `train_together`
     if state is None:
         checkpoints.clear()
     log.info(
-        "%d workers of %d core%s push what they have learned every %s; this process validates.",
-        launcher.workers, launcher.cores, "s" * (launcher.cores > 1),
-        f"{push_every} steps" if push_every else "epoch",
+        "%d workers push what they have learned every %s; this process validates.", launcher.workers,
+        {None: "epoch", 1: "step"}.get(push_every, f"{push_every} steps"),
     )  # fmt: skip
     secret = secrets.token_bytes(32)
     server = ParameterServer(launcher.workers, secret)
@@ -200,7 +196,7 @@ def work_apart(  # noqa: PLR0917 - a partial of all but the seat is what travels
     Returns:
         The images that it has seen.
     """
-    use_cores(seat.cores)
+    use_devices(seat.cores, seat.gpus)
     server = RemoteServer(address, secret)
     model = build_network(recipe.model_copy(update={"weights": None}))  # there may be no weights file here
     learner: _Learner | None = None

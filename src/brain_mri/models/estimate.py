@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,13 +18,15 @@ class Rates(NamedTuple):
     frozen: float
     trained: float
     evaluated: float
+    behind: float  # trained layers alone, where what frozen ones compute is cached
 
 
 _RATES = {
-    "resnet50": Rates(frozen=23, trained=17, evaluated=24),
-    "mobilenetv2": Rates(frozen=95, trained=72, evaluated=103),
-    "compact": Rates(frozen=1200, trained=350, evaluated=1500),
+    "resnet50": Rates(frozen=23, trained=17, evaluated=24, behind=37),
+    "mobilenetv2": Rates(frozen=95, trained=72, evaluated=103, behind=75),
+    "compact": Rates(frozen=1200, trained=350, evaluated=1500, behind=350),
 }
+_HEAD = 1300.0  # the head alone, of all backbones
 
 
 def processor_cores() -> int:
@@ -50,12 +53,14 @@ def describe_device(cores: int | None = None) -> str:
     return f"{cores} CPU core{'s' if cores > 1 else ''}"
 
 
-def best_precision(backbone: str) -> Precision:
-    """The precision that trains a backbone fastest on this machine.
+def best_precision(backbone: str, on_gpu: bool = False) -> Precision:
+    """The precision that trains a backbone fastest on this machine; on workers' GPUs, that is assumed.
 
     Processors with AVX-512 BF16 or AMX gain on the large convolutions of ResNet-50, and lose on MobileNetV2's
     depthwise ones (docs/performance.md).
     """
+    if on_gpu and backbone != "compact":
+        return "mixed_bfloat16"
     if backbone != "resnet50":
         return "float32"
     try:
@@ -65,7 +70,9 @@ def best_precision(backbone: str) -> Precision:
     return "mixed_bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
 
 
-def estimate_minutes(recipe: Recipe, train_rows: int, validation_rows: int, cores: int) -> float:
+def estimate_minutes(
+    recipe: Recipe, train_rows: int, validation_rows: int, cores: int, cached: Collection[int] = ()
+) -> float:
     """Estimate how long all stages take on processor cores; within a factor of two, say.
 
     Args:
@@ -73,10 +80,30 @@ def estimate_minutes(recipe: Recipe, train_rows: int, validation_rows: int, core
         train_rows: Images a training epoch.
         validation_rows: Images a validation.
         cores: That TensorFlow may use.
+        cached: Numbers of stages for which what frozen layers compute is there already.
     """
-    rates = _RATES[recipe.backbone]
+    rates, size = _RATES[recipe.backbone], (recipe.image_size / 224) ** 2
     seconds = 0.0
-    for stage in recipe.stages:
-        rate = rates.trained if stage.unfrozen_layers else rates.frozen
-        seconds += stage.epochs * (train_rows / rate + validation_rows / rates.evaluated)
-    return seconds * (recipe.image_size / 224) ** 2 / cores / 60
+    for number, stage in enumerate(recipe.stages):
+        if number in cached:
+            rate = rates.behind / size if stage.unfrozen_layers else _HEAD
+            evaluated = 2 * rate
+        else:
+            rate = (rates.trained if stage.unfrozen_layers else rates.frozen) / size
+            evaluated = rates.evaluated / size
+        seconds += stage.epochs * (train_rows / rate + validation_rows / evaluated)
+    return seconds / cores / 60
+
+
+def estimate_caching_minutes(recipe: Recipe, train_rows: int, validation_rows: int, cores: int) -> float:
+    """Estimate how long frozen layers take to compute once what training behind them asks for.
+
+    Args:
+        recipe: With a number of views of an image.
+        train_rows: Training images.
+        validation_rows: Validation images.
+        cores: That Spark's tasks may use.
+    """
+    images = train_rows * (recipe.augmentation.views or 0) + validation_rows
+    rate = _RATES[recipe.backbone].evaluated / (recipe.image_size / 224) ** 2
+    return images / rate / cores / 60

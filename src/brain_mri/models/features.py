@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 FeatureDtype = Literal["float32", "float16"]
 
-_ENGINE_BATCH = 16
+_ENGINE_BATCH = 4  # what it holds of a layer stays in the processor's cache
 _opened: dict[str, Any] = {}  # the graph that this process used last, by its key
 
 

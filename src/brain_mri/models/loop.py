@@ -188,7 +188,7 @@ def _announce(run: Run, device: str) -> None:
     if device.endswith("GPU") or device.endswith("GPUs"):
         duration = "minutes are known after the first epoch"
     else:
-        minutes = estimate_minutes(recipe, run.train.rows, run.validation.rows, cores)
+        minutes = estimate_minutes(recipe, run.train.rows, run.validation.rows, cores, run.features)
         duration = f"about {max(1, round(minutes))} min"
     log.info(
         "Training %s (recipe %s, weights %s) on %s: %s training and %s validation images, "

@@ -24,7 +24,7 @@ from brain_mri.models.checkpoints import (
 )
 from brain_mri.models.loop import Run, TrainingHistory, check_shards, train_stages
 from brain_mri.models.network import build_network, in_float32
-from brain_mri.models.worker import Worker, use_cores
+from brain_mri.models.worker import Worker, use_devices
 
 if TYPE_CHECKING:
     import keras
@@ -52,6 +52,7 @@ class Seat(Protocol):
         rank: From 0.
         addresses: `host:port` of every worker, by rank.
         cores: That this worker may use.
+        gpus: That it has.
     """
 
     @property
@@ -60,6 +61,8 @@ class Seat(Protocol):
     def addresses(self) -> tuple[str, ...]: ...  # noqa: D102
     @property
     def cores(self) -> int: ...  # noqa: D102
+    @property
+    def gpus(self) -> int: ...  # noqa: D102
 
 
 class Launcher(Protocol):
@@ -136,6 +139,7 @@ def train_share(  # noqa: PLR0917 - a partial of all but the seat is what travel
     """Be one of the workers: to be called in a fresh process, before TensorFlow has done anything.
 
     Raises:
+        NoGpuError: TensorFlow does not find the worker's GPU.
         StatesDifferError: Workers found different states in the store.
         CheckpointLostError: The weights to begin with are not there.
     """
@@ -144,9 +148,13 @@ def train_share(  # noqa: PLR0917 - a partial of all but the seat is what travel
     os.environ["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": seat.rank}})
     import tensorflow as tf
 
-    use_cores(seat.cores)
+    use_devices(seat.cores, seat.gpus)
     # Before any tensor is made.
-    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    kinds = tf.distribute.experimental.CommunicationImplementation
+    kind = kinds.NCCL if seat.gpus else kinds.AUTO
+    strategy = tf.distribute.MultiWorkerMirroredStrategy(
+        communication_options=tf.distribute.experimental.CommunicationOptions(implementation=kind)
+    )
     worker = Worker(seat.rank, len(seat.addresses), strategy, seat.cores)
     state = find_state(checkpoints, key)
     place = 0 if state is None else 1_000_000 * len(state.stages) + len(state.epochs)

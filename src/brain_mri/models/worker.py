@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -71,9 +73,29 @@ ALONE = Worker()
 """The only worker of a training in one process."""
 
 
-def use_cores(cores: int) -> None:
-    """Let TensorFlow use so many threads; to be called before it has done anything in this process."""
+class NoGpuError(RuntimeError):
+    """TensorFlow does not find the GPU that a worker was given."""
+
+
+def use_devices(cores: int, gpus: int) -> None:
+    """Let TensorFlow use so many threads; to be called before it has done anything in this process.
+
+    Args:
+        cores: Threads.
+        gpus: That have to be there.
+
+    Raises:
+        NoGpuError: They are not.
+    """
     import tensorflow as tf
+
+    if len(tf.config.list_physical_devices("GPU")) < gpus:
+        given = os.environ.get("CUDA_VISIBLE_DEVICES")
+        raise NoGpuError(
+            f"Spark gave this worker GPU {given} of {socket.gethostname()}, but TensorFlow finds none there. "
+            "Install TensorFlow with CUDA on that machine (docs/installation.md), see that its driver works "
+            "(nvidia-smi), or set training.worker_gpus=0."
+        )
 
     tf.config.threading.set_intra_op_parallelism_threads(cores)
     tf.config.threading.set_inter_op_parallelism_threads(cores)

@@ -13,7 +13,9 @@ from typing import Any, TypeVar
 
 from brain_mri.spark.failures import explained
 from brain_mri.spark.processes import (
+    ONE_CORE,
     Ear,
+    Needs,
     Seat,
     WorkerDiedError,
     WorkerEndedError,
@@ -39,7 +41,7 @@ class ApartLauncher:
 
     Attributes:
         workers: How many.
-        cores: Of each.
+        needs: What each gets.
 
     Example:
         >>> ApartLauncher(workers=2).run(lambda seat: seat.rank)  # doctest: +SKIP
@@ -47,11 +49,19 @@ class ApartLauncher:
     """
 
     workers: int
-    cores: int = 1
+    needs: Needs = ONE_CORE
 
     def open_listener(self) -> tuple[Listener, tuple[str, int]]:
         """A socket of this process that workers reach, and its address for them."""
         return open_listener(get_session().sparkContext.getConf())
+
+    def check(self) -> None:
+        """See that all workers can run at the same time, before anything is done for them.
+
+        Raises:
+            TooFewSlotsError: They cannot, also after `slots.SLOT_SECONDS`.
+        """
+        Slots(get_session().sparkContext, self.workers, self.needs).wait()
 
     def run(self, function: Callable[[Seat], Result]) -> list[Result]:
         """Run the function in every worker and return what each returned, by rank.
@@ -64,11 +74,12 @@ class ApartLauncher:
 
         Raises:
             TooFewSlotsError: Not all workers can run at the same time, or not any more.
+            TooLittleMemoryError: A machine has less memory than its workers may take.
             WorkerDiedError: One died in all attempts.
             Exception: What the function raised.
         """
         context = get_session().sparkContext
-        slots = Slots(context, self.workers, self.cores)
+        slots = Slots(context, self.workers, self.needs)
         slots.wait()
         group = f"workers {uuid.uuid4()}"
         over = threading.Event()
@@ -81,7 +92,7 @@ class ApartLauncher:
             ear.on_failure = fail
 
             def work(rank: int) -> Any:
-                task = _ApartTask(dumps(function), self.cores, ear.address, ear.key, rank, self.workers)
+                task = _ApartTask(dumps(function), self.needs, ear.address, ear.key, rank, self.workers)
                 context.setJobGroup(group, f"worker {rank} of {self.workers}", True)
                 for attempt in range(1, ATTEMPTS + 1):
                     if over.is_set():
@@ -124,8 +135,8 @@ class _ApartTask(WorkerTask):
 
         context = TaskContext.get()
         assert context is not None
-        seat = Seat(self.rank, tuple([""] * self.workers), self.cores)
+        seat = Seat(self.rank, tuple([""] * self.workers), self.needs)
         try:
-            return iter([(self.run_worker(seat, context.taskAttemptId()), "")])
+            return iter([(self.run_worker(context, seat, context.taskAttemptId()), "")])
         except WorkerEndedError as error:
             return iter([(None, str(error))])

@@ -22,7 +22,12 @@ from dataclasses import dataclass
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener, answer_challenge, deliver_challenge
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
+
+import psutil
+
+if TYPE_CHECKING:
+    from pyspark import TaskContext
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +40,36 @@ class WorkerDiedError(RuntimeError):
     """A worker died, every time that all of them were started; the message has its last lines."""
 
 
+class TooLittleMemoryError(RuntimeError):
+    """A machine has less memory left than its workers may take."""
+
+
 class WorkerEndedError(RuntimeError):
     """The process of a worker ended without a result; raised in its task."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What every worker gets.
+
+    Attributes:
+        cores: Processor cores. On a cluster Spark sets them aside; in local mode it is only told.
+        memory_gib: GiB of memory that it may take at most; None for no limit.
+        gpus: 1 for a GPU of its own, which Spark's resource scheduling gives its task.
+    """
+
+    cores: int = 1
+    memory_gib: float | None = None
+    gpus: Literal[0, 1] = 0
+
+    def __str__(self) -> str:
+        """As in "2 workers of 1 core and 3 GiB"."""
+        parts = [f"{self.cores} core{'s' * (self.cores > 1)}"]
+        parts += [f"{self.memory_gib:g} GiB"] if self.memory_gib else []
+        return " and ".join([*parts, *["a GPU"] * self.gpus])
+
+
+ONE_CORE = Needs()
 
 
 @dataclass(frozen=True)
@@ -46,12 +79,22 @@ class Seat:
     Attributes:
         rank: From 0.
         addresses: `host:port` of every worker, by rank; the ports are free for the workers' own use.
-        cores: That this worker may use.
+        needs: What this worker may use.
     """
 
     rank: int
     addresses: tuple[str, ...]
-    cores: int
+    needs: Needs
+
+    @property
+    def cores(self) -> int:
+        """Cores that this worker may use."""
+        return self.needs.cores
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that this worker has."""
+        return self.needs.gpus
 
 
 def open_listener(conf: Any) -> tuple[Listener, tuple[str, int]]:
@@ -119,13 +162,30 @@ class WorkerTask:
     """What the task of a worker does: it starts its process and passes on what that says."""
 
     content: bytes
-    cores: int
+    needs: Needs
     address: tuple[str, int]
     key: bytes
 
-    def run_worker(self, seat: Seat, attempt: int) -> bytes:
-        """Start the process of a worker and wait for its end; what its function returned, pickled."""
+    def run_worker(self, context: TaskContext, seat: Seat, attempt: int, beside: int = 1) -> bytes:
+        """Start the process of a worker and wait for its end; what its function returned, pickled.
+
+        Args:
+            context: Of the task.
+            seat: Of the worker.
+            attempt: A number that is higher in a later attempt.
+            beside: Workers that this machine gets, this one included, as far as known.
+        """
+        gpus = context.resources()["gpu"].addresses if self.needs.gpus else []
         with tempfile.TemporaryDirectory() as folder, Client(self.address, authkey=self.key) as driver:
+            if (self.needs.memory_gib or 0) * beside > (available := available_gib()):
+                error = TooLittleMemoryError(
+                    f"{beside} worker{'s' * (beside > 1)} of {self.needs} would be on "
+                    f"{socket.gethostname()}, where {available:.1f} GiB of memory are available. Ask for "
+                    "fewer (training.num_workers) or for less (training.worker_memory_gib), or give Spark "
+                    "more machines."
+                )
+                driver.send(("failed", attempt, seat.rank, dumps(error)))
+                raise WorkerEndedError(str(error))
             Path(folder, "seat").write_bytes(dumps(seat))
             Path(folder, "function").write_bytes(self.content)
             # Its standard input is only there to end: the worker ends too, however this task is killed.
@@ -134,7 +194,14 @@ class WorkerTask:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                env={"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+                env={
+                    "TF_CPP_MIN_LOG_LEVEL": "2",
+                    "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # the driver may be on the same one
+                    **os.environ,
+                    "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # as nvidia-smi counts, and with it Spark
+                    "CUDA_VISIBLE_DEVICES": ",".join(gpus),  # who asked for none gets none
+                    "PYTHONPATH": os.pathsep.join(sys.path),
+                },
                 text=True,
                 errors="replace",
             )
@@ -162,8 +229,23 @@ class WorkerTask:
 def _obituary(seat: Seat, status: int, last: Sequence[str]) -> str:
     cause = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
     lines = "".join(f"\n    {line}" for line in last)
+    if seat.needs.memory_gib:
+        cause += f" (it may take {seat.needs.memory_gib:g} GiB, training.worker_memory_gib)"
     place = f" on {seat.addresses[seat.rank]}" if seat.addresses[seat.rank] else ""
     return f"Worker {seat.rank}{place} {cause}. Its last lines:{lines or ' none.'}"
+
+
+def available_gib(container: Path = Path("/sys/fs/cgroup")) -> float:
+    """GiB that processes could take here without swapping, or without outgrowing their container.
+
+    Args:
+        container: Folder in which Linux says what a container may take and has taken.
+    """
+    available = float(psutil.virtual_memory().available)
+    with contextlib.suppress(OSError, ValueError):  # no container, or no limit ("max")
+        limit, taken = (int((container / f"memory.{name}").read_text()) for name in ("max", "current"))
+        available = min(available, limit - taken)
+    return available / 2**30
 
 
 def dumps(value: Any) -> bytes:

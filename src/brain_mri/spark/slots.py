@@ -6,6 +6,8 @@ import logging
 import time
 from typing import Any
 
+from brain_mri.spark.processes import Needs
+
 logger = logging.getLogger(__name__)
 
 SLOT_SECONDS = 30.0
@@ -19,18 +21,21 @@ class TooFewSlotsError(RuntimeError):
 
 
 class Slots:
-    """Places for tasks that run at the same time, each with the cores of a worker."""
+    """Places for tasks that run at the same time, each with what a worker needs."""
 
-    def __init__(self, context: Any, workers: int, cores: int) -> None:
-        self._context, self._workers, self._cores = context, workers, cores
+    def __init__(self, context: Any, workers: int, needs: Needs) -> None:
+        self._context, self._workers, self._needs = context, workers, needs
         self._scheduler = context._jsc.sc()
-        self._is_local = str(context.master).startswith("local")
+        self._is_local = str(context.master).split("[")[0] == "local"
         self._profile: Any = None
         self._lacking_since: float | None = None
-        if cores > 1 and not self._is_local:  # a slot of local mode is a core
+        if (needs.cores > 1 or needs.gpus) and not self._is_local:  # a slot of local mode is a core
             from pyspark.resource import ResourceProfileBuilder, TaskResourceRequests
 
-            self._profile = ResourceProfileBuilder().require(TaskResourceRequests().cpus(cores)).build
+            requests = TaskResourceRequests().cpus(needs.cores)
+            if needs.gpus:
+                requests.resource("gpu", needs.gpus)
+            self._profile = ResourceProfileBuilder().require(requests).build
 
     def rows(self, count: int | None = None) -> Any:
         """So many empty partitions, one a worker if not told otherwise, on such slots."""
@@ -44,6 +49,11 @@ class Slots:
         Raises:
             TooFewSlotsError: There are not, also after `SLOT_SECONDS`.
         """
+        if self._needs.gpus and self._is_local:
+            raise TooFewSlotsError(
+                "Spark's local mode hands out no GPUs. With training.distribution=none TensorFlow uses the "
+                "one it finds; training.worker_gpus=1 needs a cluster (docs/distributed-training.md#gpus)."
+            )
         conf = self._context.getConf()
         if conf.get("spark.dynamicAllocation.enabled", "false") == "true":
             raise TooFewSlotsError(
@@ -74,16 +84,15 @@ class Slots:
 
     def missing(self) -> str:
         """What is there, what is needed and what may be done."""
-        each = f"{self._cores} core{'s' * (self._cores > 1)}"
+        more = "more workers or executors, or more cores for each executor (spark.executor.cores)"
+        if self._is_local:
+            more = "a machine with more cores"
+        if self._needs.gpus:
+            more += ", each with as many GPUs (spark.executor.resource.gpu.amount)"
         return (
-            f"{self._workers} workers of {each} have to run at the same time, but {self._context.master} has "
-            f"room for {self._found()}. Ask for fewer (training.num_workers, training.worker_cores), or give "
-            "Spark more: "
-            + (
-                "a machine with more cores."
-                if self._is_local
-                else "more workers or executors, or more cores for each executor (spark.executor.cores)."
-            )
+            f"{self._workers} workers of {self._needs} have to run at the same time, but "
+            f"{self._context.master} has room for {self._found()}. Ask for fewer (training.num_workers, "
+            f"training.worker_cores), or give Spark more: {more}."
         )
 
     def _found(self) -> int:
@@ -92,11 +101,11 @@ class Slots:
         manager = self._scheduler.resourceProfileManager()
         if self._profile is None:
             found = int(self._scheduler.maxNumConcurrentTasks(manager.defaultResourceProfile()))
-            return found // self._cores
+            return found // self._needs.cores
         profile = self._profile._java_resource_profile
         try:
             manager.addResourceProfile(profile)  # does nothing the second time
             return int(self._scheduler.maxNumConcurrentTasks(profile))
         except Py4JJavaError as error:  # no executor has as many cores
-            logger.debug("Spark refuses tasks of %d cores: %s", self._cores, error)
+            logger.debug("Spark refuses tasks of %s: %s", self._needs, error)
             return 0

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from brain_mri.spark.failures import explained
-from brain_mri.spark.processes import Ear, Seat, WorkerDiedError, WorkerTask, dumps, loads
+from brain_mri.spark.processes import ONE_CORE, Ear, Needs, Seat, WorkerDiedError, WorkerTask, dumps, loads
 from brain_mri.spark.session import get_session
 from brain_mri.spark.slots import Slots, TooFewSlotsError
 
@@ -29,7 +29,7 @@ class TogetherLauncher:
 
     Attributes:
         workers: How many.
-        cores: Of each. On a cluster Spark sets them aside; in local mode a worker has the cores it is told.
+        needs: What each gets.
 
     Example:
         >>> TogetherLauncher(workers=2).run(lambda seat: seat.rank)  # doctest: +SKIP
@@ -37,7 +37,15 @@ class TogetherLauncher:
     """
 
     workers: int
-    cores: int = 1
+    needs: Needs = ONE_CORE
+
+    def check(self) -> None:
+        """See that all workers can run at the same time, before anything is done for them.
+
+        Raises:
+            TooFewSlotsError: They cannot, also after `slots.SLOT_SECONDS`.
+        """
+        Slots(get_session().sparkContext, self.workers, self.needs).wait()
 
     def run(self, function: Callable[[Seat], Result]) -> list[Result]:
         """Run the function in every worker and return what each returned, by rank.
@@ -52,16 +60,17 @@ class TogetherLauncher:
 
         Raises:
             TooFewSlotsError: Not all workers can run at the same time, or not any more.
+            TooLittleMemoryError: A machine has less memory than its workers may take.
             WorkerDiedError: A worker died in all attempts.
             Exception: What the function raised.
         """
         context = get_session().sparkContext
-        slots = Slots(context, self.workers, self.cores)
+        slots = Slots(context, self.workers, self.needs)
         slots.wait()
         group = f"workers {uuid.uuid4()}"
         with Ear(context.getConf()) as ear:
             ear.on_failure = lambda: context.cancelJobGroup(group)
-            task = _BarrierTask(dumps(function), self.cores, ear.address, ear.key)
+            task = _BarrierTask(dumps(function), self.needs, ear.address, ear.key)
 
             def run() -> list[tuple[int, bytes]]:
                 context.setJobGroup(group, f"{self.workers} workers together", True)
@@ -102,7 +111,9 @@ class _BarrierTask(WorkerTask):
         with socket.socket() as free:
             free.bind((host, 0))
             port = free.getsockname()[1]
-        gathered = [line.split() for line in context.allGather(f"{host}:{port} {context.taskAttemptId()}")]
-        attempt = max(int(number) for _, number in gathered)  # higher in a later attempt at the stage
-        result = self.run_worker(Seat(rank, tuple(address for address, _ in gathered), self.cores), attempt)
-        return iter([(rank, result)])
+        own = f"{host}:{port} {context.taskAttemptId()} {socket.gethostname()}"
+        gathered = [line.split() for line in context.allGather(own)]
+        attempt = max(int(number) for _, number, _ in gathered)  # higher in a later attempt at the stage
+        seat = Seat(rank, tuple(address for address, _, _ in gathered), self.needs)
+        beside = sum(machine == socket.gethostname() for _, _, machine in gathered)
+        return iter([(rank, self.run_worker(context, seat, attempt, beside))])

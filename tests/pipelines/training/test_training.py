@@ -20,6 +20,8 @@ from brain_mri.pipelines.training.nodes import (
     train_network,
 )
 from brain_mri.pipelines.training.parameters import TrainingParameters
+from brain_mri.spark.processes import TooLittleMemoryError
+from brain_mri.spark.slots import TooFewSlotsError
 from tests.array_shards import ArrayShards
 
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
@@ -97,6 +99,35 @@ def test_sets_that_were_not_prepared_together_are_refused(tmp_path: Path) -> Non
         train_network(
             train, validation, checkpoints, no_features(tmp_path), SPLIT_METADATA, TrainingParameters()
         )
+
+
+@pytest.mark.spark
+@pytest.mark.tensorflow
+def test_what_workers_need_is_looked_for_before_anything_is_lost(spark: Any, tmp_path: Path) -> None:
+    checkpoints = CheckpointStore(str(tmp_path / "checkpoints"))
+    checkpoints.save("state-01-0001.npz", b"of a training that was broken off")
+
+    def train(**needs: Any) -> None:
+        parameters = TrainingParameters(distribution="synchronous", num_workers=1, epochs=1, **needs)
+        sets = squares(8, seed=1), squares(8, seed=2)
+        train_network(*sets, checkpoints, no_features(tmp_path), SPLIT_METADATA, parameters)
+
+    with pytest.raises(TooFewSlotsError, match="1 workers of 99 cores"):
+        train(worker_cores=99)
+    with pytest.raises(TooFewSlotsError, match="local mode hands out no GPUs"):
+        train(worker_gpus=1)
+    assert checkpoints.names() == ["state-01-0001.npz"]
+    with pytest.raises(TooLittleMemoryError, match="1 worker of 1 core and 50000 GiB"):
+        train(worker_memory_gib=50_000)
+
+
+def test_gpus_are_for_workers_and_decide_about_the_precision() -> None:
+    with pytest.raises(ValidationError, match="set distribution=synchronous or asynchronous"):
+        TrainingParameters(worker_gpus=1)
+    parameters = TrainingParameters(backbone="mobilenetv2", weights=None, distribution="synchronous")
+    with_gpus = parameters.model_copy(update={"worker_gpus": 1})
+    assert choose_recipe(parameters, "folder", 96, CLASSES).precision == "float32"
+    assert choose_recipe(with_gpus, "folder", 96, CLASSES).precision == "mixed_bfloat16"
 
 
 @pytest.mark.tensorflow

@@ -33,6 +33,7 @@ from brain_mri.pipelines.training.caching import cache_features
 from brain_mri.pipelines.training.parameters import TrainingParameters
 from brain_mri.spark.apart import ApartLauncher
 from brain_mri.spark.launchers import SparkLauncher
+from brain_mri.spark.processes import Needs
 from brain_mri.spark.together import TogetherLauncher
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ def choose_recipe(
         log.warning(
             "%s starts from random weights, as asked: expect little from a few thousand scans.", backbone
         )
+    on_gpu = parameters.distribution != "none" and parameters.worker_gpus > 0
+    precision = best_precision(backbone, on_gpu) if parameters.precision == "auto" else parameters.precision
     return make_recipe(
         parameters.recipe,
         backbone=backbone,
@@ -87,7 +90,7 @@ def choose_recipe(
         epochs=parameters.epochs,
         batch_size=parameters.global_batch_size,
         augmented_copies=parameters.augmented_copies,
-        precision=best_precision(backbone) if parameters.precision == "auto" else parameters.precision,
+        precision=precision,
     )
 
 
@@ -118,6 +121,7 @@ def train_network(  # noqa: PLR0917 - inputs of a node
         WeightsError: The weights cannot be had or do not fit.
         TrainingDiverged: The loss became NaN or infinite.
         TooFewSlotsError: Spark cannot run all workers at the same time.
+        TooLittleMemoryError: A machine has less memory than its workers may take.
         WorkerDiedError: A worker died again and again.
     """
     if train.preparation != validation.preparation:
@@ -127,20 +131,23 @@ def train_network(  # noqa: PLR0917 - inputs of a node
         )
     kind = split_metadata["source"]["kind"]
     recipe = choose_recipe(parameters, kind, train.image_size, tuple(train.classes))
+    launcher: TogetherLauncher | ApartLauncher | None = None
+    if parameters.distribution != "none":
+        needs = Needs(parameters.worker_cores, parameters.worker_memory_gib, parameters.worker_gpus)
+        way = TogetherLauncher if parameters.distribution == "synchronous" else ApartLauncher
+        launcher = way(parameters.num_workers, needs)
+        launcher.check()
     features = {}
     if parameters.cache_gib:
         limit = int(parameters.cache_gib * 2**30)
         features = cache_features(
             recipe, train, validation, feature_cache, SparkLauncher(), limit, parameters.cache_dtype
         )
-    workers, cores = parameters.num_workers, parameters.worker_cores
-    if parameters.distribution == "synchronous":
-        together = TogetherLauncher(workers, cores)
-        network, history = train_together(recipe, train, validation, checkpoints, together, features)
-    elif parameters.distribution == "asynchronous":
-        apart = ApartLauncher(workers, cores)
+    if isinstance(launcher, TogetherLauncher):
+        network, history = train_together(recipe, train, validation, checkpoints, launcher, features)
+    elif launcher:
         network, history = train_apart(
-            recipe, train, validation, checkpoints, apart, features, parameters.push_every
+            recipe, train, validation, checkpoints, launcher, features, parameters.push_every
         )
     else:
         network, history = train_classifier(recipe, train, validation, checkpoints, features)
