@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing import AuthenticationError
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 SPOKEN = "@log "  # begins every line that a worker has for people
 DIED = 3  # exit status of a worker that wants to be started again
 _LAST_LINES = 20
+_LOOKS = 0.2  # seconds between looks at the memory of a worker
 
 
 class WorkerDiedError(RuntimeError):
@@ -177,15 +179,11 @@ class WorkerTask:
         """
         gpus = context.resources()["gpu"].addresses if self.needs.gpus else []
         with tempfile.TemporaryDirectory() as folder, Client(self.address, authkey=self.key) as driver:
-            if (self.needs.memory_gib or 0) * beside > (available := available_gib()):
-                error = TooLittleMemoryError(
-                    f"{beside} worker{'s' * (beside > 1)} of {self.needs} would be on "
-                    f"{socket.gethostname()}, where {available:.1f} GiB of memory are available. Ask for "
-                    "fewer (training.num_workers) or for less (training.worker_memory_gib), or give Spark "
-                    "more machines."
-                )
+            try:
+                check_memory(self.needs, beside)
+            except TooLittleMemoryError as error:
                 driver.send(("failed", attempt, seat.rank, dumps(error)))
-                raise WorkerEndedError(str(error))
+                raise WorkerEndedError(str(error)) from None
             Path(folder, "seat").write_bytes(dumps(seat))
             Path(folder, "function").write_bytes(self.content)
             # Its standard input is only there to end: the worker ends too, however this task is killed.
@@ -207,6 +205,8 @@ class WorkerTask:
             )
             assert process.stdout is not None
             last: collections.deque[str] = collections.deque(maxlen=_LAST_LINES)
+            guard = threading.Thread(target=_guard, args=(process, self.needs, last), daemon=True)
+            guard.start()
             try:
                 for line in process.stdout:
                     text = line.rstrip("\n")
@@ -214,6 +214,7 @@ class WorkerTask:
                     if text.startswith(SPOKEN):
                         driver.send(("line", attempt, seat.rank, text.removeprefix(SPOKEN)))
                 status = process.wait()
+                guard.join()  # it may have something to say of the end
             finally:
                 process.kill()
             if status == 0:
@@ -226,13 +227,43 @@ class WorkerTask:
             raise WorkerEndedError(message)
 
 
+def _guard(process: subprocess.Popen[str], needs: Needs, last: collections.deque[str]) -> None:
+    """Kill a worker that takes more memory than it may; limits of the system count what is not used, too."""
+    limit = (needs.memory_gib or 0) * 2**30
+    with contextlib.suppress(psutil.Error):  # it has just ended
+        watched = psutil.Process(process.pid)
+        while limit and process.poll() is None:
+            taken = watched.memory_info().rss
+            if taken > limit:
+                process.kill()
+                last.append(
+                    f"It took {taken / 2**30:.1f} GiB of memory and may take {needs.memory_gib:g}: "
+                    "raise training.worker_memory_gib, or lower training.global_batch_size."
+                )
+                return
+            time.sleep(_LOOKS)
+
+
 def _obituary(seat: Seat, status: int, last: Sequence[str]) -> str:
     cause = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
     lines = "".join(f"\n    {line}" for line in last)
-    if seat.needs.memory_gib:
-        cause += f" (it may take {seat.needs.memory_gib:g} GiB, training.worker_memory_gib)"
     place = f" on {seat.addresses[seat.rank]}" if seat.addresses[seat.rank] else ""
     return f"Worker {seat.rank}{place} {cause}. Its last lines:{lines or ' none.'}"
+
+
+def check_memory(needs: Needs, workers: int) -> None:
+    """See that some workers may take on this machine what they need.
+
+    Raises:
+        TooLittleMemoryError: They may not.
+    """
+    available = available_gib()
+    if (needs.memory_gib or 0) * workers > available:
+        raise TooLittleMemoryError(
+            f"{workers} worker{'s' * (workers > 1)} of {needs} would be on {socket.gethostname()}, where "
+            f"{available:.1f} GiB of memory are available. Ask for fewer (training.num_workers) or for less "
+            "(training.worker_memory_gib), or give Spark more machines."
+        )
 
 
 def available_gib(container: Path = Path("/sys/fs/cgroup")) -> float:

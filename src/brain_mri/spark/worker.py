@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
-import resource
 import shutil
 import sys
 import threading
 import traceback
 from pathlib import Path
 
-from brain_mri.spark.processes import DIED, SPOKEN, Seat, dumps
+from brain_mri.spark.processes import DIED, SPOKEN, dumps
 
 
 def main(folder: Path) -> int:
@@ -26,11 +24,7 @@ def main(folder: Path) -> int:
     package.addHandler(handler)
     package.setLevel(logging.INFO)
     function = cloudpickle.loads((folder / "function").read_bytes())
-    seat: Seat = cloudpickle.loads((folder / "seat").read_bytes())
-    if seat.needs.memory_gib:
-        limit = int(seat.needs.memory_gib * 2**30)
-        # Counts what can be written to, stacks of threads included; RLIMIT_AS would count reservations too.
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    seat = cloudpickle.loads((folder / "seat").read_bytes())
     try:
         result = function(seat)
     except Exception as error:
@@ -47,8 +41,6 @@ def _may_be_of_others(error: Exception) -> bool:
     """Whether another worker, or what the machine does beside, may have caused an error."""
     return (
         isinstance(error, ConnectionError | MemoryError)
-        or getattr(error, "errno", None) == errno.ENOMEM
-        or "can't start new thread" in str(error)
         or type(error).__module__.startswith("tensorflow")
         or bool(getattr(error, "start_again", False))
     )
