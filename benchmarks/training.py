@@ -305,16 +305,16 @@ def main() -> None:
     parser.add_argument("--images", type=int, help="of ResNet-50 and the workers; all for the accuracy")
     parser.add_argument("--only", nargs="+", choices=WANTED)
     parser.add_argument("--section", help="URL of the file for the report")
-    parser.add_argument("--quick", action="store_true", help="a few images and epochs")
+    parser.add_argument("--quick", action="store_true", help="MobileNetV2 alone, with a few images and epochs")
     options = parser.parse_args()
     options.source, options.weights = options.source.resolve(), str(Path(options.weights).resolve())
-    wanted = options.only or WANTED
+    wanted = options.only or (("mobilenetv2",) if options.quick else WANTED)
     images = 120 if options.quick else options.images
     limit = ",training.epochs=1" if options.quick else ""
     results: dict[str, list[Timeline]] = {}
     with tempfile.TemporaryDirectory(prefix="brain-mri-benchmark-") as folder:
         few, all_scans = Path(folder, "few"), Path(folder, "all")
-        if {"resnet50", "workers"} & set(wanted) or options.quick:
+        if options.quick or {"resnet50", "workers"} & set(wanted):
             prepare(options.source, images, few)
         if "resnet50" in wanted:
             cached = project("cached", "resnet50", "null", CACHED + limit, few)
