@@ -305,7 +305,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, help="of ResNet-50 and the workers; all for the accuracy")
     parser.add_argument("--only", nargs="+", choices=WANTED)
     parser.add_argument("--section", help="URL of the file for the report")
-    parser.add_argument("--quick", action="store_true", help="MobileNetV2 alone, with a few images and epochs")
+    parser.add_argument("--quick", action="store_true", help="MobileNetV2 alone, a few images and epochs")
     options = parser.parse_args()
     options.source, options.weights = options.source.resolve(), str(Path(options.weights).resolve())
     wanted = options.only or (("mobilenetv2",) if options.quick else WANTED)
