@@ -237,13 +237,16 @@ def step_rate(backbone: str, stage: int, precision: Precision, steps: int = 9) -
     return 16 / statistics.median(seconds[1:])
 
 
-def compare_precisions() -> None:
-    """Print how fast steps are in float32 and in mixed_bfloat16."""
+def compare_precisions() -> dict[str, list[float]]:
+    """Print and return images a second of steps in float32 and in mixed_bfloat16, by backbone and stage."""
+    found = {}
     for backbone in ("resnet50", "mobilenetv2"):
         for place, stage in enumerate(STAGES):
             rates = [step_rate(backbone, place, each) for each in ("float32", "mixed_bfloat16")]
             gain = rates[1] / rates[0]
             print(f"{backbone}, {stage}: {rates[0]:.1f} and {rates[1]:.1f} images/s, {gain:.2f} times")
+            found[f"{backbone}, {stage}"] = rates
+    return found
 
 
 def compare_workers(timelines: list[Timeline]) -> None:
@@ -335,8 +338,7 @@ def main() -> None:
                 project(way, "mobilenetv2", options.weights, f"{few_epochs},{given}", few)
                 for way, given in WORKERS.items()
             ]
-    if "precision" in wanted:
-        compare_precisions()
+    precision = {"precision": compare_precisions()} if "precision" in wanted else {}
     for timelines in results.values():
         show(timelines, timelines[0])
     if "workers" in results:
@@ -344,12 +346,10 @@ def main() -> None:
         if options.section:
             content = json.dumps(section(results["workers"], images), indent=1).encode()
             write_file(*open_filesystem(options.section), content)
+    others = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    measured = {name: [asdict(each) for each in timelines] for name, timelines in results.items()}
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(
-        json.dumps(
-            {name: [asdict(each) for each in timelines] for name, timelines in results.items()}, indent=1
-        )
-    )
+    RESULTS.write_text(json.dumps({**others, **measured, **precision}, indent=1))
     print(f"\nWritten to {RESULTS.relative_to(PROJECT)}.")
 
 

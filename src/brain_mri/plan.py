@@ -53,9 +53,8 @@ def describe_run(survey: Survey, parameters: dict[str, Any], storage: str, *, tr
             gpus = training.num_workers * training.worker_gpus
         recipe = choose_recipe(training, source.kind, image_size, ingestion.class_set().names)
         rows = round(files * ingestion.split_ratios.train), round(files * ingestion.split_ratios.validation)
-        cached: range = range(0)
-        if recipe.augmentation.views and training.cache_gib and recipe.stages[0].unfrozen_layers != "all":
-            cached = range(len(recipe.stages))
+        cached = range(len(recipe.stages) if recipe.asks_twice and training.cache_gib else 0)
+        if cached:
             minutes += estimate_caching_minutes(recipe, *rows, cores)
         minutes += estimate_minutes(recipe, *rows, cores, cached)
         what = f"train {recipe.backbone} (recipe {recipe.name}) on"

@@ -138,7 +138,7 @@ def frozen_parts(recipe: Recipe) -> dict[int, FrozenPart]:
     Raises:
         WeightsError: The weights cannot be had or do not fit.
     """
-    if recipe.augmentation.views is None or recipe.stages[0].unfrozen_layers == "all":
+    if not recipe.asks_twice:
         return {}
     model = build_network(recipe.model_copy(update={"precision": "float32"}))
     cuts = {number: find_cut(model, recipe, number) for number in range(len(recipe.stages))}

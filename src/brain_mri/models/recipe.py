@@ -131,6 +131,11 @@ class Recipe(_Frozen):
     seed: int = 42
 
     @property
+    def asks_twice(self) -> bool:
+        """Whether frozen layers see the same images in every epoch, so that their answers can be kept."""
+        return self.augmentation.views is not None and self.stages[0].unfrozen_layers != "all"
+
+    @property
     def epochs(self) -> int:
         """Epochs of all stages together, at most."""
         return sum(stage.epochs for stage in self.stages)

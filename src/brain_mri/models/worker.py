@@ -78,7 +78,7 @@ class NoGpuError(RuntimeError):
 
 
 def use_devices(cores: int, gpus: int) -> None:
-    """Let TensorFlow use so many threads; to be called before it has done anything in this process.
+    """Let TensorFlow use so many threads, and see that it has its GPUs, before it has done anything here.
 
     Args:
         cores: Threads.
@@ -96,6 +96,5 @@ def use_devices(cores: int, gpus: int) -> None:
             "Install TensorFlow with CUDA on that machine (docs/installation.md), see that its driver works "
             "(nvidia-smi), or set training.worker_gpus=0."
         )
-
     tf.config.threading.set_intra_op_parallelism_threads(cores)
     tf.config.threading.set_inter_op_parallelism_threads(cores)
