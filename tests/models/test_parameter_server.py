@@ -38,9 +38,28 @@ def server() -> Iterator[ParameterServer]:
 def test_changes_of_all_workers_add_up_to_one_of_their_mean(server: ParameterServer) -> None:
     assert server.push(update(0, Assignment(0, 1, 1), 1.0, version=0, ends=True))
     assert server.push(update(1, Assignment(0, 1, 1), 3.0, version=0, ends=True))
-    sums, weights = server.wait_for(1, nothing)
-    np.testing.assert_array_equal(weights, [[2.0]])
+    sums, _ = server.wait_for(1, nothing)
+    pulled = server.pull(0)
+    assert pulled is not None
+    np.testing.assert_array_equal(pulled.weights, [[2.0]])
     assert (sums.images, sums.right, sums.loss_sum) == (8, 2, 4.0)
+
+
+def test_an_epoch_is_measured_by_the_mean_of_its_weights_the_latest_counting_most(
+    server: ParameterServer,
+) -> None:
+    for done in range(1, 41):
+        for rank in (0, 1):
+            change = 1.0 if done % 2 else -1.0  # up and down, once a step
+            server.push(update(rank, Assignment(0, 1, done), change, version=0, ends=done == 40))
+    _, (mean,) = server.wait_for(1, nothing)
+    assert 0.4 < mean[0] < 0.6, "where they are in the middle"
+    server.begin(0, [], [np.zeros(1)], finished=0, epochs=3)
+    for epoch in (1, 2):
+        for rank in (0, 1):
+            server.push(update(rank, Assignment(0, epoch, 1), 10.0, version=0, ends=True))
+        _, (mean,) = server.wait_for(epoch, nothing)
+        assert mean[0] == pytest.approx(10 * (epoch - 1) + 0.2 * 5 + 0.8 * 10), "of this epoch alone"
 
 
 def test_staleness_is_what_came_between_pull_and_push(server: ParameterServer) -> None:

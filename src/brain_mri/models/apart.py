@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import secrets
 import time
 from collections.abc import Callable
@@ -148,7 +149,7 @@ class ServedPasses:
         self.variables: list[Any] = []  # workers' optimizers are their own
 
     def run(self, epoch: int, learning_rate: float) -> Measured:
-        """Wait until all workers have finished the epoch, and take over the weights of then."""
+        """Wait until all workers have finished the epoch, and take over the mean of its weights."""
         variables = shared_variables(self._run.model)
         self._server.set_rate(learning_rate)
         if not self._begun:
@@ -241,7 +242,7 @@ class _Learner:
         )  # fmt: skip
         for done, (values, labels, drawn, _) in enumerate(share, start=assignment.done + 1):
             if pending is None:
-                pending = self._pull(server)
+                pending = self._pull(server, workers)
                 if pending is None:
                     return images
                 loss_sum, right, seen = 0.0, 0, 0
@@ -264,11 +265,13 @@ class _Learner:
         log.info("Epoch %d: %.0f images/s.", assignment.epoch, images / (time.perf_counter() - started))
         return images
 
-    def _pull(self, server: RemoteServer) -> Pulled | None:
+    def _pull(self, server: RemoteServer, workers: int) -> Pulled | None:
         pulled = server.pull(self.stage)
         if pulled is None:
             return None
         for variable, value in zip(self._shared, pulled.weights, strict=True):
             variable.assign(value)
-        self._optimizer.learning_rate = pulled.learning_rate
+        # Adam on a part of the batch takes steps that are smaller by the root of their number, seen together
+        # (Malladi et al., "On the SDEs and Scaling Rules for Adaptive Gradient Algorithms", NeurIPS 2022).
+        self._optimizer.learning_rate = pulled.learning_rate * math.sqrt(workers)
         return pulled

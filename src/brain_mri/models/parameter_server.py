@@ -23,6 +23,9 @@ from numpy.typing import NDArray
 LEAD = 1
 """Epochs that a worker may be ahead of the slowest, and of the validation."""
 
+RECENCY = 3
+"""How much more the latest weights count in the mean of an epoch; 0: all alike."""
+
 _PAUSE = 1.0
 
 Weights = list[NDArray[Any]]
@@ -82,7 +85,9 @@ class EpochSums(NamedTuple):
 class ParameterServer:
     """Holds the weights of a stage and adds the workers' changes, each divided by the number of workers.
 
-    So an update of all workers together moves the weights as far as one of one worker.
+    Workers that push in turn leave the weights less steady than steps of the whole batch do. So an epoch is
+    measured, and kept, by the mean of its weights, the latest counting most: polynomial-decay averaging
+    (Shamir and Zhang, "Stochastic Gradient Descent for Non-smooth Optimization", ICML 2013).
 
     Args:
         workers: How many.
@@ -95,7 +100,8 @@ class ParameterServer:
         self._changed = threading.Condition()
         self._whole: Weights = []
         self._weights: Weights = []
-        self._version, self._rate = 0, 0.0
+        self._mean: Weights = []
+        self._version, self._averaged, self._rate = 0, 0, 0.0
         self._stage, self._epochs, self._ended = -1, 0, False
         self._finished = [0] * workers  # epochs of the stage, by rank
         self._done = [0] * workers  # batches of the epoch, by rank
@@ -119,6 +125,7 @@ class ParameterServer:
         """
         with self._changed:
             self._whole, self._weights = whole, [np.array(value) for value in shared]
+            self._mean, self._averaged = [value.copy() for value in self._weights], 0
             self._stage, self._epochs = stage, epochs
             self._finished, self._done = [finished] * self._workers, [0] * self._workers
             self._sums, self._begun, self._awaited = {}, {}, finished + 1
@@ -137,7 +144,7 @@ class ParameterServer:
             check: Called every second; it raises if that will never be.
 
         Returns:
-            What was pushed of it, and the weights of this moment.
+            What was pushed of it, and the mean weights since the epoch before.
         """
         with self._changed:
             self._awaited = epoch
@@ -145,7 +152,8 @@ class ParameterServer:
             while min(self._finished) < epoch:
                 self._changed.wait(_PAUSE)
                 check()
-            return self._sums[epoch], [value.copy() for value in self._weights]
+            self._averaged = 0
+            return self._sums[epoch], [value.copy() for value in self._mean]
 
     def end(self) -> None:
         """Send all workers home, those too that come later."""
@@ -200,8 +208,11 @@ class ParameterServer:
             expected = stage == self._stage and epoch == self._finished[rank] + 1 and done > self._done[rank]
             if self._ended or not expected:
                 return False
-            for value, change in zip(self._weights, update.change, strict=True):
+            self._averaged += 1
+            share = np.float32(min(1.0, (RECENCY + 1) / (self._averaged + RECENCY)))
+            for value, mean, change in zip(self._weights, self._mean, update.change, strict=True):
                 np.add(value, change / self._workers, out=value)
+                np.add(mean, share * (value - mean), out=mean)
             before = self._sums.get(epoch, EpochSums())
             self._sums[epoch] = EpochSums(
                 before.loss_sum + update.loss_sum, before.right + update.right, before.images + update.images,
