@@ -66,9 +66,9 @@ def kill_a_worker(cluster: Cluster) -> None:
     """Kill the process of a worker that a task of the cluster has started."""
     workers = [
         process
-        for process in psutil.process_iter(["cmdline"])
+        for process in psutil.process_iter(["cmdline", "environ"])
         if "brain_mri.spark.worker" in (process.info["cmdline"] or [])
-        and str(cluster.folder) in str(process.environ())
+        and str(cluster.folder) in str(process.info["environ"])
     ]
     assert len(workers) == 2
     workers[0].kill()

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 
 from brain_mri.datasets import CheckpointStore
@@ -25,6 +24,7 @@ from brain_mri.spark.apart import ApartLauncher
 from brain_mri.spark.together import TogetherLauncher
 from tests.array_shards import ArrayShards
 from tests.models.conftest import CLASSES, bright_quadrants
+from tests.spark_workers import running_workers
 from tests.stored_shards import store
 
 pytestmark = [pytest.mark.spark, pytest.mark.tensorflow]
@@ -64,12 +64,7 @@ def test_workers_learn_apart_though_one_is_killed(
         deadline = time.monotonic() + 120
         while "state-01-0001.npz" not in checkpoints.names() and time.monotonic() < deadline:
             time.sleep(0.005)
-        workers = [
-            process
-            for process in psutil.process_iter(["cmdline"])
-            if "brain_mri.spark.worker" in (process.info["cmdline"] or [])
-        ]
-        workers[0].kill()
+        running_workers()[0].kill()
         killed.append(checkpoints.names())
 
     killing = threading.Thread(target=kill)

@@ -25,6 +25,7 @@ from brain_mri.models.together import train_together
 from brain_mri.spark.processes import Seat
 from brain_mri.spark.together import TogetherLauncher
 from tests.array_shards import ArrayShards
+from tests.spark_workers import running_workers
 from tests.stored_shards import store
 
 Trained = tuple[Any, TrainingHistory]
@@ -147,12 +148,7 @@ def test_a_killed_worker_costs_an_epoch_and_changes_nothing(  # noqa: PLR0917 - 
         deadline = time.monotonic() + 120
         while not has_state(disturbed, 1) and time.monotonic() < deadline:
             time.sleep(0.001)
-        workers = [
-            process
-            for process in psutil.process_iter(["cmdline"])
-            if "brain_mri.spark.worker" in (process.info["cmdline"] or [])
-        ]
-        (chosen,) = (process for process in workers if rank_of(process) == victim)
+        (chosen,) = (process for process in running_workers() if rank_of(process) == victim)
         chosen.kill()
         killed.append(disturbed.names())
 
