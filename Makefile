@@ -75,8 +75,7 @@ test: install ## Run the quick tests, one per promise (at most 15 minutes on 2 c
 
 .PHONY: test-all
 test-all: install ## Run every test (at most 75 minutes on 2 cores)
-	@# In two lanes (tests/conftest.py): half of the time tests wait for daemons.
-	@$(IN_VENV) pytest --numprocesses=2 --dist=loadgroup --durations=30
+	@$(IN_VENV) tests.lanes --durations=20
 
 .PHONY: lint
 lint: install ## Check style, format, types and the arrows between the rooms

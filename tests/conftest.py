@@ -20,13 +20,6 @@ pytest_plugins = ["tests.clusters", "tests.disks"]
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Part the tests into two lanes for `make test-all`: daemons are waited for, the others compute."""
-    for item in items:
-        lane = "daemons" if item.get_closest_marker("cluster") else "computing"
-        item.add_marker(pytest.mark.xdist_group(lane))
-
-
 def _test_data() -> Path | None:
     """The folder with `data/` and `weights/` that BRAIN_MRI_TEST_DATA names, else one beside the checkout."""
     named = os.environ.get("BRAIN_MRI_TEST_DATA")

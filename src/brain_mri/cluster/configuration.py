@@ -97,6 +97,8 @@ def _hdfs(cluster: LocalCluster) -> dict[str, object]:
         # A DataNode that is gone is passed over after 3 s and counts as dead after 16 s.
         "dfs.heartbeat.interval": 1,
         "dfs.namenode.heartbeat.recheck-interval": 3000,
+        # A copy that was ordered of a DataNode which then died is ordered again after seconds, not 5 minutes.
+        "dfs.namenode.reconstruction.pending.timeout-sec": 10,
         "dfs.namenode.stale.datanode.interval": 3000,
         "dfs.namenode.avoid.read.stale.datanode": True,
         "dfs.namenode.avoid.write.stale.datanode": True,
