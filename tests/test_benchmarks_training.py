@@ -28,7 +28,7 @@ def test_lines_of_the_loop_are_read(caplog: pytest.LogCaptureFixture) -> None:
     )
     record: EpochRecord = {
         "epoch": 2, "loss": 0.5, "accuracy": 0.8, "validation_loss": 0.4, "validation_accuracy": 0.9375,
-        "learning_rate": 1e-3, "images_per_second": 50.0, "seconds": 3.0,
+        "validation_macro_f1": 0.93, "learning_rate": 1e-3, "images_per_second": 50.0, "seconds": 3.0,
     }  # fmt: skip
     for stage in recipe.stages:
         caplog.clear()

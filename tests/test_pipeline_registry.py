@@ -15,8 +15,15 @@ from pydantic import BaseModel
 
 from brain_mri.pipeline_registry import register_pipelines
 
-# Optional: what an earlier run left, and what a benchmark wrote.
-OF_EARLIER_RUNS = {"earlier_manifest", "earlier_split_metadata", "section_benchmarks", "section_training"}
+# Optional: what an earlier run or a search left, and what a benchmark wrote.
+OF_EARLIER_RUNS = {
+    "earlier_manifest",
+    "earlier_split_metadata",
+    "section_benchmarks",
+    "section_training",
+    "section_tuning",
+    "best_config",
+}
 REPOSITORY = Path(__file__).resolve().parents[1]
 LAYERS = {"raw", "intermediate", "primary", "feature", "model_input", "models", "model_output", "reporting"}
 
@@ -26,9 +33,9 @@ def pipelines() -> dict[str, Pipeline]:
     return register_pipelines()
 
 
-def test_the_default_is_the_four_pipelines_in_turn(pipelines: dict[str, Pipeline]) -> None:
+def test_the_default_is_all_but_the_search_in_turn(pipelines: dict[str, Pipeline]) -> None:
     parts = ("ingestion", "preprocessing", "training", "reporting")
-    assert set(pipelines) == {*parts, "__default__"}
+    assert set(pipelines) == {*parts, "tuning", "__default__"}
     assert {node.name for node in pipelines["__default__"].nodes} == {
         node.name for name in parts for node in pipelines[name].nodes
     }
@@ -40,15 +47,16 @@ def test_the_default_is_the_four_pipelines_in_turn(pipelines: dict[str, Pipeline
     }
 
 
-def test_training_never_sees_the_test_split(pipelines: dict[str, Pipeline]) -> None:
-    assert not [name for name in pipelines["training"].datasets() if name.startswith("model_inputs_test")]
-    assert "model_inputs_train@shards" in pipelines["training"].inputs()
+@pytest.mark.parametrize("name", ["training", "tuning"])
+def test_training_and_search_never_see_the_test_split(pipelines: dict[str, Pipeline], name: str) -> None:
+    assert not [entry for entry in pipelines[name].datasets() if entry.startswith("model_inputs_test")]
+    assert "model_inputs_train@shards" in pipelines[name].inputs()
 
 
 def test_every_node_gets_its_parameters_as_a_typed_object(pipelines: dict[str, Pipeline]) -> None:
     """Kedro passes a plain dict, in silence, where it cannot resolve the hints of a node."""
     found = 0
-    for node in pipelines["__default__"].nodes:
+    for node in (pipelines["__default__"] + pipelines["tuning"]).nodes:
         hints = get_type_hints(node.func)
         for entry, argument in zip(node.inputs, inspect.signature(node.func).parameters, strict=False):
             if entry.startswith("params:"):
@@ -64,7 +72,8 @@ def test_every_entry_is_used_and_every_persistent_name_is_in_the_catalog(
     for path in sorted((REPOSITORY / "conf" / "base").glob("catalog*.yml")):
         text = path.read_text(encoding="utf-8")
         entries |= {name: entry for name, entry in yaml.safe_load(text).items() if not name.startswith("_")}
-    used = {name for name in pipelines["__default__"].datasets() if not name.startswith("params:")}
+    whole = pipelines["__default__"] + pipelines["tuning"]
+    used = {name for name in whole.datasets() if not name.startswith("params:")}
     assert used <= set(entries)
     # These are for notebooks; nodes and tasks read through handles.
     assert set(entries) - used == {

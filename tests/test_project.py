@@ -24,6 +24,7 @@ from kedro.framework.startup import bootstrap_project
 from brain_mri.hooks import StaleOutputsError
 from brain_mri.imaging.phantom import write_phantom_folder
 from brain_mri.parameters import ParameterError
+from brain_mri.pipelines.training.nodes import NotTunedError
 from brain_mri.storage.lock import LockedError, RunLock
 from tests.stored_models import trained_weights
 
@@ -214,8 +215,8 @@ def test_the_report_can_be_copied(finished: Path, tmp_path: Path) -> None:
     assert "Make one with `kedro run`" in output
 
 
-def test_kedro_viz_shows_pictures_without_a_jvm(finished: Path, tmp_path: Path) -> None:
-    """What the static site is made of: layers, and previews made by our datasets; no Java can be found."""
+def _previews(storage: Path, folder: Path) -> dict[str, str]:
+    """What Kedro-Viz shows of files below a storage root, by their names; no Java can be found."""
     program = (
         "import sys; from pathlib import Path; from kedro.framework.startup import bootstrap_project\n"
         f"root = Path({str(REPOSITORY)!r}); bootstrap_project(root)\n"
@@ -223,11 +224,11 @@ def test_kedro_viz_shows_pictures_without_a_jvm(finished: Path, tmp_path: Path) 
         "load_and_populate_data(root, include_hooks=True)\n"
         "from kedro_viz.api.rest.responses.save_responses import save_api_responses_to_fs\n"
         "import fsspec\n"
-        f"save_api_responses_to_fs({str(tmp_path)!r}, fsspec.filesystem('file'), True)\n"
+        f"save_api_responses_to_fs({str(folder)!r}, fsspec.filesystem('file'), True)\n"
         "from pyspark import SparkContext\n"
         "assert SparkContext._active_spark_context is None and 'tensorflow' not in sys.modules\n"
     )
-    environment = {**os.environ, "BRAIN_MRI_STORAGE": str(finished), "PATH": "/nonexistent"}
+    environment = {**os.environ, "BRAIN_MRI_STORAGE": str(storage), "PATH": "/nonexistent"}
     result = subprocess.run(
         [sys.executable, "-c", program],
         cwd=REPOSITORY,
@@ -237,17 +238,58 @@ def test_kedro_viz_shows_pictures_without_a_jvm(finished: Path, tmp_path: Path) 
         check=False,
     )
     assert result.returncode == 0, result.stderr[-3000:]
-    main = json.loads((tmp_path / "api" / "main").read_text())
-    assert main["layers"] == ["raw", "intermediate", "model_input", "models", "model_output", "reporting"]
     previews = {}
-    for path in (tmp_path / "api" / "nodes").iterdir():
+    for path in (folder / "api" / "nodes").iterdir():
         node = json.loads(path.read_text())
         if node.get("preview"):
-            previews[Path(str(node.get("filepath"))).name] = node.get("preview_type")
+            previews[Path(str(node.get("filepath"))).name] = str(node.get("preview_type"))
+    return previews
+
+
+def test_kedro_viz_shows_pictures_without_a_jvm(finished: Path, tmp_path: Path) -> None:
+    """What the static site is made of: layers, and previews made by our datasets."""
+    previews = _previews(finished, tmp_path)
+    main = json.loads((tmp_path / "api" / "main").read_text())
+    assert main["layers"] == ["raw", "intermediate", "model_input", "models", "model_output", "reporting"]
     for name in ("class_distribution.png", "confusion_matrix.png", "sample_grid.png"):
         assert previews.get(name) == "ImagePreview", (name, previews)
     assert previews.get("manifest.parquet") == "TablePreview"
     assert previews.get("metrics.json") == "JSONPreview"
+
+
+def test_what_a_search_finds_without_test_scans_is_trained_with_and_shown(
+    finished: Path, run: Run, tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(finished, root)
+    tested = root / "05_model_input" / "model_inputs_test.parquet"
+    tested.rename(tmp_path / "away")
+    small = {"space": {"batch_size": [8, 16]}, "sampler": "grid", "epochs": 1, "rounds": 1, "finalists": 1}
+    changes = {
+        f"tuning__{name}": value for name, value in {**small, "trials_per_round": 2, "seeds": 2}.items()
+    }
+    with pytest.raises(NotTunedError):
+        run(root, "training", training__config="tuned")
+    run(root, "tuning", **changes)
+    best = json.loads((root / "07_model_output" / "best_config.json").read_text())
+    trials = pd.read_parquet(root / "07_model_output" / "tuning_trials.parquet")
+    assert list(trials["status"]) == ["complete"] * 3
+    assert len(best["values"]) == 2
+
+    (tmp_path / "away").rename(tested)
+    run(root, "training", "reporting", training__config="tuned")
+    version = max((root / "06_models" / "classifier").glob("20*"))
+    metadata = json.loads((version / "model_metadata.json").read_text())
+    assert metadata["tuning"]["study"] == best["study"]
+    recipe = json.loads((version / "recipe.json").read_text())
+    assert recipe["stages"][0]["batch_size"] == best["configuration"]["batch_size"]
+    page = (root / "08_reporting" / "report.html").read_text()
+    assert "The classifier of this report was trained with it." in page
+    previews = _previews(root, tmp_path / "viz")
+    for name in ("tuning_history.png", "tuning_coordinates.png", "tuning_importance.png"):
+        assert previews.get(name) == "ImagePreview", (name, previews)
+    assert previews.get("tuning_trials.parquet") == "TablePreview"
+    assert previews.get("best_config.json") == "JSONPreview"
 
 
 def _kill_at(sign: str, *words: str, storage: Path) -> None:

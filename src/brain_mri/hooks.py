@@ -75,6 +75,8 @@ class ProjectHooks:
         values: dict[str, object] = {
             f"params:{section}": value for section, value in self._parameters.items() if section != "run"
         }
+        if self._parameters.get("training", {}).get("config") != "tuned":
+            values["best_config"] = None  # read, and not used: another one makes no output stale
         if "raw" in pipeline.inputs():
             from brain_mri.datasets.source import survey_source
             from brain_mri.plan import describe_run
@@ -83,8 +85,10 @@ class ProjectHooks:
             if survey.source.is_shared:  # tasks pack it
                 session.check_configured()
             values["raw"] = survey.identity
-            trains = "train_network" in {node.name for node in pipeline.nodes}
-            logger.info("%s", describe_run(survey, self._parameters, self._storage, trains=trains))
+            nodes = {node.name for node in pipeline.nodes}
+            does = {"trains": "train_network" in nodes, "tunes": "search" in nodes}
+            logger.info("%s", describe_run(survey, self._parameters, self._storage, **does))
+        self._look_for_what_was_tuned(pipeline, catalog)
         self._lock = RunLock(self._storage)
         self._lock.acquire(break_lock=run.break_lock)
         try:
@@ -145,6 +149,27 @@ class ProjectHooks:
         """Give the lock back."""
         self._release()
 
+    def _look_for_what_was_tuned(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """See that a run that is to train with what a search has found will have it.
+
+        Raises:
+            NotTunedError: It will not.
+        """
+        nodes, tuned = (
+            {node.name for node in pipeline.nodes},
+            self._parameters["training"]["config"] == "tuned",
+        )
+        if "train_network" not in nodes:
+            return
+        if "search" in nodes and not tuned:
+            logger.warning(
+                "This run searches for a configuration and trains without it: training.config=tuned takes it."
+            )
+        elif tuned and "search" not in nodes and not catalog.load("best_config"):
+            from brain_mri.pipelines.training.nodes import NotTunedError
+
+            raise NotTunedError
+
     def _forget_what_is_of_other_scans(self, fingerprint: str) -> None:
         """Let nothing pass for fresh that was made of other scans than those that the manifest names now.
 
@@ -154,7 +179,8 @@ class ProjectHooks:
         assert self._catalog is not None
         earlier = self._catalog.load("earlier_split_metadata")
         if earlier and earlier["source"]["fingerprint"] != fingerprint:
-            for name in pipelines["__default__"].from_inputs("manifest", "split_metadata").all_outputs():
+            whole = pipelines["__default__"] + pipelines["tuning"]
+            for name in whole.from_inputs("manifest", "split_metadata").all_outputs():
                 self._provenance.forget(name.split("@", maxsplit=1)[0])
 
     def _release(self) -> None:
@@ -201,7 +227,7 @@ def _uses_spark(pipeline: Pipeline, parameters: dict[str, Any]) -> bool:
     distributed = training.get("distribution", "none") != "none"
     caches = training.get("augmented_copies") is not None and training.get("cache_gib", 1) > 0
     return (
-        "prepared_parts" in pipeline.all_outputs()
+        not pipeline.all_outputs().isdisjoint({"prepared_parts", "tuning_trials"})
         or ("trained_network" in pipeline.all_outputs() and (distributed or caches))
         or any(name.endswith("@spark") for name in pipeline.datasets())
     )

@@ -12,6 +12,7 @@ from brain_mri.pipelines.ingestion.parameters import IngestionParameters
 from brain_mri.pipelines.preprocessing.parameters import PreprocessingParameters
 from brain_mri.pipelines.reporting.parameters import ReportingParameters
 from brain_mri.pipelines.training.parameters import TrainingParameters
+from brain_mri.pipelines.tuning.parameters import TuningParameters
 
 
 class RunParameters(BaseModel):
@@ -32,6 +33,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "ingestion": IngestionParameters,
     "preprocessing": PreprocessingParameters,
     "training": TrainingParameters,
+    "tuning": TuningParameters,
     "reporting": ReportingParameters,
     "run": RunParameters,
 }

@@ -13,6 +13,7 @@ from brain_mri.pipelines.ingestion.parameters import IngestionParameters
 from brain_mri.pipelines.preprocessing.parameters import PreprocessingParameters
 from brain_mri.pipelines.training.nodes import choose_recipe
 from brain_mri.pipelines.training.parameters import TrainingParameters
+from brain_mri.pipelines.tuning.parameters import TuningParameters
 
 # Files a second and core: inspected and packed, then prepared; docs/performance.md says on which machine.
 _INGESTED = 1000
@@ -21,7 +22,9 @@ _USUAL_BYTES = 15_000
 _START_MINUTES = 0.7  # Spark, TensorFlow, figures
 
 
-def describe_run(survey: Survey, parameters: dict[str, Any], storage: str, *, trains: bool) -> str:
+def describe_run(
+    survey: Survey, parameters: dict[str, Any], storage: str, *, trains: bool, tunes: bool = False
+) -> str:
     """Say source, backbone, device, minutes and disk of a whole run.
 
     Args:
@@ -29,6 +32,7 @@ def describe_run(survey: Survey, parameters: dict[str, Any], storage: str, *, tr
         parameters: All sections by name.
         storage: Where results go.
         trains: Whether the run goes on to training, or ends before it.
+        tunes: Whether it searches for a configuration; nobody knows before how long that takes.
 
     Returns:
         One line for the log.
@@ -48,7 +52,8 @@ def describe_run(survey: Survey, parameters: dict[str, Any], storage: str, *, tr
     what = "ingest"
     if trains:
         # The weights change nothing here, and training itself warns of a random start.
-        training = TrainingParameters.model_validate({**parameters["training"], "weights": "auto"})
+        changes = {"weights": "auto", "config": None}
+        training = TrainingParameters.model_validate({**parameters["training"], **changes})
         if training.distribution != "none":
             gpus = training.num_workers * training.worker_gpus
         recipe = choose_recipe(training, source.kind, image_size, ingestion.class_set().names)
@@ -58,13 +63,17 @@ def describe_run(survey: Survey, parameters: dict[str, Any], storage: str, *, tr
             minutes += estimate_caching_minutes(recipe, *rows, cores)
         minutes += estimate_minutes(recipe, *rows, cores, cached)
         what = f"train {recipe.backbone} (recipe {recipe.name}) on"
+    if tunes:
+        tuning = TuningParameters.model_validate(parameters["tuning"])
+        what = f"try up to {tuning.rounds * tuning.trials_per_round} configurations and {what}"
     scans = _counted(files, "synthetic phantom" if source.kind == "phantom" else "scan")
     device = _counted(gpus, "GPU") if gpus else _counted(cores, "CPU core")
+    beside = " beside the search" if tunes else ""
     about = "at most about" if gpus else "about"  # the rates are those of processor cores
     disk = (size + files * image_size**2) / 1e9
     return (
         f"About to {what} {scans} in {source.url}, because {source.why}; device: {device}; "
-        f"{about} {max(minutes, 1):.0f} minutes and {disk:.1f} GB under {storage}."
+        f"{about} {max(minutes, 1):.0f} minutes{beside} and {disk:.1f} GB under {storage}."
     )
 
 

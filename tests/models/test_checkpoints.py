@@ -29,6 +29,7 @@ def state(epochs: int = 1, key: str = "key") -> TrainingState:
         "accuracy": 1 / 3,
         "validation_loss": 0.5,
         "validation_accuracy": 0.25,
+        "validation_macro_f1": 0.2,
         "learning_rate": 1e-3,
         "images_per_second": 10.0,
         "seconds": 2.0,

@@ -31,7 +31,7 @@ from brain_mri.models.parameter_server import (
     RemoteServer,
     Update,
 )
-from brain_mri.models.passes import ADAM_EPSILON, stage_batches, stage_network
+from brain_mri.models.passes import make_optimizer, stage_batches, stage_network
 from brain_mri.models.progress import class_weights
 from brain_mri.models.steps import Measured, make_train_step
 from brain_mri.models.worker import ALONE, use_devices
@@ -216,13 +216,11 @@ class _Learner:
     def __init__(
         self, model: keras.Model, recipe: Recipe, train: Shards, features: Features, stage: int
     ) -> None:
-        import keras
-
         self.stage = stage
         self._model, self._recipe, self._train, self._features = model, recipe, train, features
         set_trained_layers(model, recipe, recipe.stages[stage])
         self._network = stage_network(model, recipe, features.get(stage))
-        self._optimizer = keras.optimizers.Adam(recipe.stages[stage].learning_rate, epsilon=ADAM_EPSILON)
+        self._optimizer = make_optimizer(recipe, stage)
         weights = class_weights(train.label_counts, len(recipe.classes))
         self._step = make_train_step(self._network, model, self._optimizer, recipe, weights)
         self._shared = shared_variables(model)
@@ -273,5 +271,6 @@ class _Learner:
             variable.assign(value)
         # Adam on a part of the batch takes steps that are smaller by the root of their number, seen together
         # (Malladi et al., "On the SDEs and Scaling Rules for Adaptive Gradient Algorithms", NeurIPS 2022).
-        self._optimizer.learning_rate = pulled.learning_rate * math.sqrt(workers)
+        adapts = self._recipe.optimizer != "sgd"
+        self._optimizer.learning_rate = pulled.learning_rate * (math.sqrt(workers) if adapts else 1)
         return pulled

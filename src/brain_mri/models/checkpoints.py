@@ -67,6 +67,27 @@ class Checkpoints(Protocol):
         ...
 
 
+class NoCheckpoints:
+    """A store that keeps nothing: of trainings that are begun anew rather than continued."""
+
+    def save(self, name: str, content: bytes) -> None:
+        """Forget it."""
+
+    def load(self, name: str) -> bytes | None:
+        """There is nothing."""
+        return None
+
+    def names(self) -> list[str]:
+        """There are none."""
+        return []
+
+    def remove(self, name: str) -> None:
+        """There is nothing."""
+
+    def clear(self) -> None:
+        """There is nothing."""
+
+
 @dataclass(frozen=True, eq=False)
 class TrainingState:
     """Where a training stands after an epoch.

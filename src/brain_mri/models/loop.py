@@ -70,6 +70,7 @@ class Run:
     key: str
     features: Features = field(default_factory=dict)
     passes: Callable[[Run, int, TrainingNetwork], Passes] = OwnPasses
+    on_epoch: Callable[[EpochRecord], None] = lambda _: None
     seconds: float = 0.0  # of earlier runs of this training
     started: float = field(default_factory=time.perf_counter)
     stages: list[StageRecord] = field(default_factory=list)
@@ -80,12 +81,13 @@ class Run:
         return self.seconds + time.perf_counter() - self.started
 
 
-def train_classifier(
+def train_classifier(  # noqa: PLR0917 - as the other ways to train
     recipe: Recipe,
     train: Shards,
     validation: Shards,
     checkpoints: Checkpoints,
     features: Features | None = None,
+    on_epoch: Callable[[EpochRecord], None] = lambda _: None,
 ) -> tuple[keras.Model, TrainingHistory]:
     """Build a network and train it through all stages of its recipe; it ends with the best weights seen.
 
@@ -99,6 +101,7 @@ def train_classifier(
         checkpoints: Gets the state of the training after every epoch. What another training left there is
             cleared.
         features: What frozen layers compute, of stages for which it was computed before.
+        on_epoch: Told after every epoch; what it raises ends the training.
 
     Returns:
         The trained network, in float32; a record per stage and epoch, and sentences about what looks wrong.
@@ -118,7 +121,10 @@ def train_classifier(
     state = find_state(checkpoints, key)
     if state is None:
         checkpoints.clear()
-    run = Run(build_network(recipe), recipe, train, validation, checkpoints, ALONE, key, features or {})
+    run = Run(
+        build_network(recipe), recipe, train, validation, checkpoints, ALONE, key, features or {},
+        on_epoch=on_epoch,
+    )  # fmt: skip
     history = train_stages(run, state)
     return in_float32(run.model, recipe), history
 
@@ -227,6 +233,7 @@ def _train_stage(run: Run, number: int, state: TrainingState | None) -> StageRec
         if not run.worker.is_chief:
             continue
         _log_epoch(stage, record, progress, should_stop(progress, recipe))
+        run.on_epoch(record)
         reached = TrainingState(
             run.key, tuple(run.stages), tuple(epochs), progress, run.elapsed, model.get_weights(),
             [np.asarray(variable) for variable in passes.variables], best_weights,
@@ -260,6 +267,7 @@ def _train_epoch(  # noqa: PLR0917 - what an epoch hangs on
         "accuracy": trained.accuracy,
         "validation_loss": checked.loss,
         "validation_accuracy": checked.accuracy,
+        "validation_macro_f1": checked.macro_f1 or 0.0,
         "learning_rate": learning_rate,
         "images_per_second": run.train.rows / (trained.seconds or passed - started),
         "seconds": time.perf_counter() - started,

@@ -52,10 +52,8 @@ class OwnPasses:
     """Passes over the training set that this process takes, alone or in step with other workers."""
 
     def __init__(self, run: Run, number: int, network: TrainingNetwork) -> None:
-        import keras
-
         self._run, self._number, self._network = run, number, network
-        self._optimizer = keras.optimizers.Adam(run.recipe.stages[number].learning_rate, epsilon=ADAM_EPSILON)
+        self._optimizer = make_optimizer(run.recipe, number)
         weights = class_weights(run.train.label_counts, len(run.recipe.classes))
         self._step = make_train_step(network, run.model, self._optimizer, run.recipe, weights, run.worker)
 
@@ -121,6 +119,17 @@ def stage_batches(  # noqa: PLR0917 - what decides about an epoch
         if views:
             drawn[:, :DRAWS] = draw(index.numpy(), recipe.seed, VIEWS_STAGE, view)
         yield values, labels, drawn, min(size, train.rows - position * size)
+
+
+def make_optimizer(recipe: Recipe, number: int) -> keras.optimizers.Optimizer:
+    """The optimizer of a stage, with nothing to remember yet."""
+    import keras
+
+    rate = recipe.stages[number].learning_rate
+    if recipe.optimizer == "sgd":
+        return keras.optimizers.SGD(rate, momentum=0.9)
+    kind = keras.optimizers.AdamW if recipe.optimizer == "adamw" else keras.optimizers.Adam
+    return kind(rate, epsilon=ADAM_EPSILON)
 
 
 def stage_network(model: keras.Model, recipe: Recipe, features: StageFeatures | None) -> TrainingNetwork:

@@ -25,6 +25,7 @@ class EpochRecord(TypedDict):
     accuracy: float
     validation_loss: float
     validation_accuracy: float
+    validation_macro_f1: float
     learning_rate: float
     images_per_second: float
     seconds: float

@@ -17,6 +17,7 @@ RECIPES = ("baseline", "head_first")
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Precision = Literal["float32", "mixed_bfloat16"]
+Optimizer = Literal["adam", "adamw", "sgd"]
 
 
 class _Frozen(BaseModel):
@@ -44,7 +45,7 @@ class Stage(_Frozen):
         name: What logs and figures call it.
         epochs: Passes over the training set, at most.
         batch_size: Images a step, of all workers together.
-        learning_rate: Of Adam, at the start of the stage.
+        learning_rate: At the start of the stage.
         unfrozen_layers: How many of the backbone's last layers are trained: 0 trains the head alone, "all"
             everything.
     """
@@ -102,6 +103,7 @@ class Recipe(_Frozen):
         early_stopping_patience: Epochs without a lower validation loss after which a stage ends.
         plateau_patience: Epochs without a lower validation loss after which the learning rate is lowered.
         plateau_factor: What it is then multiplied with.
+        optimizer: "adam", "adamw" (with a weight decay of 0.004, Keras' own), "sgd" (with a momentum of 0.9).
         precision: Of the arithmetic while training: "float32", or "mixed_bfloat16", with weights in float32.
         seed: From which initial weights, order, augmentation and dropout are drawn.
 
@@ -127,6 +129,7 @@ class Recipe(_Frozen):
     early_stopping_patience: Annotated[int, Field(ge=1)] = 5
     plateau_patience: Annotated[int, Field(ge=1)] = 3
     plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    optimizer: Optimizer = "adam"
     precision: Precision = "float32"
     seed: int = 42
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from brain_mri.models.augmentation import DRAWS, augment
 from brain_mri.models.cut import head_tensors, restored, trained_part
 from brain_mri.models.worker import ALONE, Worker
@@ -26,6 +29,8 @@ Step = Callable[..., tuple[Any, Any]]
 class Measured(NamedTuple):
     """Mean loss and share of right answers over a pass.
 
+    Where a pass only measures, `macro_f1` is the mean F1 of the classes that there are.
+
     Where updates come from workers that do not wait for each other, `staleness` is how many others came
     between the pull and the push of one, in the mean, and `seconds` what the pass took them: who measures may
     have been busy meanwhile.
@@ -35,6 +40,7 @@ class Measured(NamedTuple):
     accuracy: float
     staleness: float | None = None
     seconds: float | None = None
+    macro_f1: float | None = None
 
 
 class TrainingNetwork:
@@ -186,7 +192,8 @@ def make_evaluation_step(network: TrainingNetwork, worker: Worker = ALONE) -> St
     """Compile the measurement of a batch: plain cross-entropy, without class weights or smoothing.
 
     Returns:
-        ``step(stored, labels int64 (b,))`` → (sum of losses, right answers).
+        ``step(stored, labels int64 (b,))`` → (sum of losses, how many of each class (row) were taken for
+        which (column), int64 (classes, classes)).
     """
     import keras
     import tensorflow as tf
@@ -194,7 +201,9 @@ def make_evaluation_step(network: TrainingNetwork, worker: Worker = ALONE) -> St
     def step(stored: Any, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         probabilities = network(stored)
         losses = keras.losses.sparse_categorical_crossentropy(labels, probabilities)
-        return tf.reduce_sum(losses), _count_right(probabilities, labels)
+        answers = tf.argmax(probabilities, axis=1, output_type=tf.int64)
+        classes = probabilities.shape[-1]
+        return tf.reduce_sum(losses), tf.math.confusion_matrix(labels, answers, classes, dtype=tf.int64)
 
     return worker.compile(step, _batch_signature(network))
 
@@ -208,14 +217,23 @@ def evaluate(step: Step, shards: Shards, worker: Worker = ALONE) -> Measured:
         worker: Whose share is measured here.
     """
     batch = EVALUATION_BATCH * worker.count
-    loss_sum, right, images = 0.0, 0, 0
+    loss_sum, confusion = 0.0, np.zeros((len(shards.classes),) * 2, np.int64)
     for stored, labels, _ in shards.tensorflow(batch, rank=worker.rank, workers=worker.count):
         if len(labels):
-            batch_loss, batch_right = step(stored, labels)
+            batch_loss, batch_confusion = step(stored, labels)
             loss_sum += float(batch_loss)
-            right += int(batch_right)
-            images += len(labels)
-    return measured(worker, loss_sum, right, images)
+            confusion += batch_confusion.numpy()
+    all_loss, *counts = worker.total(loss_sum, *confusion.ravel().tolist())
+    whole = np.reshape(counts, confusion.shape)
+    images = whole.sum()
+    return Measured(all_loss / images, float(whole.trace() / images), macro_f1=macro_f1(whole))
+
+
+def macro_f1(confusion: NDArray[Any]) -> float:
+    """The mean F1 of the classes that there are, from counts ``(classes, classes)``, a row a true class."""
+    there, taken = confusion.sum(axis=1), confusion.sum(axis=0)
+    scores = 2 * confusion.diagonal() / np.maximum(there + taken, 1)
+    return float(scores[there > 0].mean())
 
 
 def measured(worker: Worker, loss_sum: float, right: int, images: int) -> Measured:

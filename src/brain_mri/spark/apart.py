@@ -92,7 +92,7 @@ class ApartLauncher:
             ear.on_failure = fail
 
             def work(rank: int) -> Any:
-                task = _ApartTask(dumps(function), self.needs, ear.address, ear.key, rank, self.workers)
+                task = ApartTask(dumps(function), self.needs, ear.address, ear.key, rank, self.workers)
                 context.setJobGroup(group, f"worker {rank} of {self.workers}", True)
                 for attempt in range(1, ATTEMPTS + 1):
                     if over.is_set():
@@ -123,7 +123,7 @@ class ApartLauncher:
 
 
 @dataclass(frozen=True)
-class _ApartTask(WorkerTask):
+class ApartTask(WorkerTask):
     """What the task of one worker does: it starts its process, and passes on what it says."""
 
     rank: int = 0

@@ -58,11 +58,13 @@ class Needs:
         cores: Processor cores. On a cluster Spark sets them aside; in local mode it is only told.
         memory_gib: GiB of memory that it may take at most; None for no limit.
         gpus: 1 for a GPU of its own, which Spark's resource scheduling gives its task.
+        asked_by: How the names of the parameters begin that decide about it, for messages.
     """
 
     cores: int = 1
     memory_gib: float | None = None
     gpus: Literal[0, 1] = 0
+    asked_by: str = "training.worker"
 
     def __str__(self) -> str:
         """As in "2 workers of 1 core and 3 GiB"."""
@@ -238,7 +240,7 @@ def _guard(process: subprocess.Popen[str], needs: Needs, last: collections.deque
                 process.kill()
                 last.append(
                     f"It took {taken / 2**30:.1f} GiB of memory and may take {needs.memory_gib:g}: "
-                    "raise training.worker_memory_gib, or lower training.global_batch_size."
+                    f"raise {needs.asked_by}_memory_gib, or take smaller batches."
                 )
                 return
             time.sleep(_LOOKS)
@@ -261,8 +263,8 @@ def check_memory(needs: Needs, workers: int) -> None:
     if (needs.memory_gib or 0) * workers > available:
         raise TooLittleMemoryError(
             f"{workers} worker{'s' * (workers > 1)} of {needs} would be on {socket.gethostname()}, where "
-            f"{available:.1f} GiB of memory are available. Ask for fewer (training.num_workers) or for less "
-            "(training.worker_memory_gib), or give Spark more machines."
+            f"{available:.1f} GiB of memory are available. Ask for fewer, or for less "
+            f"({needs.asked_by}_memory_gib), or give Spark more machines."
         )
 
 

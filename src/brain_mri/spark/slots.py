@@ -27,6 +27,7 @@ class Slots:
         self._context, self._workers, self._needs = context, workers, needs
         self._scheduler = context._jsc.sc()
         self._is_local = str(context.master).split("[")[0] == "local"
+        self._on_demand = context.getConf().get("spark.dynamicAllocation.enabled", "false") == "true"
         self._profile: Any = None
         self._lacking_since: float | None = None
         if (needs.cores > 1 or needs.gpus) and not self._is_local:  # a slot of local mode is a core
@@ -54,13 +55,12 @@ class Slots:
                 "Spark's local mode hands out no GPUs. With training.distribution=none TensorFlow uses the "
                 "one it finds; training.worker_gpus=1 needs a cluster (docs/distributed-training.md#gpus)."
             )
-        conf = self._context.getConf()
-        if conf.get("spark.dynamicAllocation.enabled", "false") == "true":
+        if self._on_demand and self._workers > 1:
             raise TooFewSlotsError(
                 "Workers that start together need executors that are there before: Spark refuses them with "
                 "spark.dynamicAllocation.enabled=true. Set it to false in conf/<environment>/spark.yml."
             )
-        while self._found() < self._workers:
+        while self._found() < self._workers and not self._on_demand:
             self.check()
             time.sleep(_PAUSE)
 
@@ -75,7 +75,7 @@ class Slots:
 
     def are_lost(self) -> bool:
         """Whether there have been too few for `SLOT_SECONDS`, in local mode whether there are too few."""
-        if self._found() >= self._workers:
+        if self._found() >= self._workers or self._on_demand:  # executors come with tasks
             self._lacking_since = None
             return False
         now = time.monotonic()
@@ -89,13 +89,22 @@ class Slots:
             more = "a machine with more cores"
         if self._needs.gpus:
             more += ", each with as many GPUs (spark.executor.resource.gpu.amount)"
+        wanted, fewer = f"{self._workers} workers of {self._needs} have to run at the same time", ""
+        if self._workers == 1:
+            wanted = f"A worker of {self._needs} has to run"
+        else:
+            fewer = "training.num_workers, "
         return (
-            f"{self._workers} workers of {self._needs} have to run at the same time, but "
-            f"{self._context.master} has room for {self._found()}. Ask for fewer (training.num_workers, "
-            f"training.worker_cores), or give Spark more: {more}."
+            f"{wanted}, but {self._context.master} has room for {self._found()}. Ask for fewer "
+            f"({fewer}{self._needs.asked_by}_cores), or give Spark more: {more}."
         )
 
+    def at_once(self) -> int | None:
+        """How many workers may be started at the same time; None where Spark itself sees to that."""
+        return max(self._found(), 1) if self._is_local else None
+
     def _found(self) -> int:
+        """How many such tasks can run at the same time; 0 where no executor has as many cores."""
         from py4j.protocol import Py4JJavaError
 
         manager = self._scheduler.resourceProfileManager()
@@ -106,6 +115,6 @@ class Slots:
         try:
             manager.addResourceProfile(profile)  # does nothing the second time
             return int(self._scheduler.maxNumConcurrentTasks(profile))
-        except Py4JJavaError as error:  # no executor has as many cores
+        except Py4JJavaError as error:
             logger.debug("Spark refuses tasks of %s: %s", self._needs, error)
             return 0

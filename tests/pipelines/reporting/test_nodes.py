@@ -155,7 +155,8 @@ def test_the_report_shows_benchmarks_only_where_they_were_run(
 ) -> None:
     given: dict[str, Any] = {}
     monkeypatch.setattr(nodes, "build_page", lambda **values: given.update(values) or "page")
-    monkeypatch.setattr(nodes, "read_document", lambda classifier, name: {})
+    metadata = {"data": {"preparation": "these"}, "tuning": {"study": "one"}}
+    monkeypatch.setattr(nodes, "read_document", lambda classifier, name: metadata)
     section = {"title": "Speed", "figures": [{"caption": "Ways", "png": "d2F5cw=="}]} if measured else {}
     nodes.build_report(
         metrics={},
@@ -166,6 +167,7 @@ def test_the_report_shows_benchmarks_only_where_they_were_run(
         classifier=cast(FolderVersion, None),
         section_benchmarks=section,
         section_training=section,
+        section_tuning={},
         runtime_vs_workers_png=b"workers",
         calibration_png=b"bins",
     )
@@ -173,6 +175,42 @@ def test_the_report_shows_benchmarks_only_where_they_were_run(
     pictures = [[figure["png"] for figure in section["figures"]] for section in given["sections"]]
     speed, training = ["d2F5cw==", base64.b64encode(b"workers").decode()], ["d2F5cw=="]
     assert pictures == ([speed, training] if measured else [])
+
+
+HINT = "training.config=tuned trains with it."
+
+
+@pytest.mark.parametrize(
+    ("study", "preparation", "expected"),
+    [
+        ("one", "these", ["Found.", "The classifier of this report was trained with it."]),
+        (
+            "other",
+            "these",
+            ["Found.", f"The classifier of this report was trained without it; {HINT}"],
+        ),
+        ("one", "others", None),
+    ],
+)
+def test_a_search_is_shown_with_the_scans_that_it_was_done_on(
+    monkeypatch: pytest.MonkeyPatch, study: str, preparation: str, expected: list[str] | None
+) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(nodes, "build_page", lambda **values: given.update(values) or "page")
+    metadata = {"data": {"preparation": "these"}, "tuning": {"study": "one", "trial": 7}}
+    monkeypatch.setattr(nodes, "read_document", lambda classifier, name: metadata)
+    section = {
+        "study": study, "trial": 7, "preparation": preparation, "title": "Search",
+        "paragraphs": ["Found."], "tables": [],
+        "figures": [],
+    }  # fmt: skip
+    nodes.build_report(
+        metrics={}, classification_report={}, split_metadata=SPLIT, preprocessing_stats={}, exploration={},
+        classifier=cast(FolderVersion, None), section_benchmarks={}, section_training={},
+        section_tuning=section, runtime_vs_workers_png=b"workers",
+    )  # fmt: skip
+    shown = [page["paragraphs"] for page in given["sections"]]
+    assert shown == ([expected] if expected else [])
 
 
 @pytest.fixture

@@ -85,6 +85,7 @@ def test_the_pipeline_never_reads_the_test_split_and_its_outputs_are_in_the_cata
         "model_inputs_train@shards",
         "model_inputs_validation@shards",
         "split_metadata",
+        "best_config",
         "params:training",
     }
     catalog = yaml.safe_load((CONFIGURATION / "catalog_training.yml").read_text())
@@ -97,7 +98,7 @@ def test_sets_that_were_not_prepared_together_are_refused(tmp_path: Path) -> Non
     checkpoints = CheckpointStore(str(tmp_path / "checkpoints"))
     with pytest.raises(OtherPreparationError, match="kedro run --pipelines=preprocessing"):
         train_network(
-            train, validation, checkpoints, no_features(tmp_path), SPLIT_METADATA, TrainingParameters()
+            train, validation, checkpoints, no_features(tmp_path), SPLIT_METADATA, {}, TrainingParameters()
         )
 
 
@@ -110,9 +111,9 @@ def test_what_workers_need_is_looked_for_before_anything_is_lost(spark: Any, tmp
     def train(**needs: Any) -> None:
         parameters = TrainingParameters(distribution="synchronous", num_workers=1, epochs=1, **needs)
         sets = squares(8, seed=1), squares(8, seed=2)
-        train_network(*sets, checkpoints, no_features(tmp_path), SPLIT_METADATA, parameters)
+        train_network(*sets, checkpoints, no_features(tmp_path), SPLIT_METADATA, {}, parameters)
 
-    with pytest.raises(TooFewSlotsError, match="1 workers of 99 cores"):
+    with pytest.raises(TooFewSlotsError, match="A worker of 99 cores has to run"):
         train(worker_cores=99)
     with pytest.raises(TooFewSlotsError, match="local mode hands out no GPUs"):
         train(worker_gpus=1)
@@ -136,7 +137,7 @@ def test_training_ends_in_a_version_that_answers_as_the_network(tmp_path: Path) 
     train, validation = squares(48, seed=1), squares(24, seed=2)
     checkpoints = CheckpointStore(str(tmp_path / "checkpoints"))
     network, training_log = train_network(
-        train, validation, checkpoints, no_features(tmp_path), SPLIT_METADATA, parameters
+        train, validation, checkpoints, no_features(tmp_path), SPLIT_METADATA, {}, parameters
     )
     files, history, metadata = publish_classifier(
         network, training_log, validation, SPLIT_METADATA, parameters

@@ -263,6 +263,7 @@ def build_report(
     classifier: FolderVersion,
     section_benchmarks: Mapping[str, Any],
     section_training: Mapping[str, Any],
+    section_tuning: Mapping[str, Any],
     runtime_vs_workers_png: bytes,
     **pictures: bytes,
 ) -> str:
@@ -280,6 +281,14 @@ def build_report(
         sections.append({**section_benchmarks, "figures": shown})
     if section_training:
         sections.append(section_training)
+    metadata = read_document(classifier, METADATA_FILE)
+    if section_tuning and section_tuning["preparation"] == metadata["data"]["preparation"]:  # of these scans
+        tuned = metadata.get("tuning") or {}
+        used = all(tuned.get(name) == section_tuning[name] for name in ("study", "trial"))
+        said = "with it." if used else "without it; training.config=tuned trains with it."
+        words = [*section_tuning["paragraphs"], f"The classifier of this report was trained {said}"]
+        page = {name: section_tuning[name] for name in ("title", "tables", "figures")}
+        sections.append({**page, "paragraphs": words})
     return build_page(
         metrics=metrics,
         report=classification_report,

@@ -98,6 +98,7 @@ def create_pipeline() -> Pipeline:
                     "classifier": "classifier",
                     "section_benchmarks": "section_benchmarks",
                     "section_training": "section_training",
+                    "section_tuning": "section_tuning",
                     **{f"{name.removesuffix('_figure')}_png": name for name in FIGURES},
                 },
                 "report",

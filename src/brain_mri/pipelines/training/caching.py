@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from typing import NamedTuple
 
 import numpy as np
@@ -40,6 +40,7 @@ def cache_features(  # noqa: PLR0917 - a set each to learn from and to validate 
     launcher: Launcher,
     limit: int,
     dtype: FeatureDtype,
+    keep: Iterable[str] = (),
 ) -> dict[int, StageFeatures]:
     """Compute what frozen layers make of every image, for each stage that has some, unless it is there.
 
@@ -51,6 +52,7 @@ def cache_features(  # noqa: PLR0917 - a set each to learn from and to validate 
         launcher: Runs the tasks.
         limit: Bytes that the store may take; a stage that does not fit is left out, and said to be.
         dtype: In which it is kept.
+        keep: Names of sets that are not to make room for it.
 
     Returns:
         By number of the stage; empty where nothing can be cached.
@@ -72,7 +74,7 @@ def cache_features(  # noqa: PLR0917 - a set each to learn from and to validate 
         there = {key: features for key in keys if (features := store.find(key)) is not None}
         missing = [source.rows for key, (_, source) in zip(keys, sources, strict=True) if key not in there]
         size, name = sum(missing) * sum(map(_bytes_of_row, columns)), recipe.stages[number].name
-        if missing and not store.make_room(pending + size, limit, {*found, *there}):
+        if missing and not store.make_room(pending + size, limit, {*found, *there, *keep}):
             log.warning(
                 "Stage %r: what its frozen layers compute would take %.1f GiB of the %.1f that the cache may "
                 "take, so it is computed in every epoch. Raise training.cache_gib, or ask for fewer "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import logging
 import platform
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ from brain_mri.models.export import ExportedGraph, export_onnx
 from brain_mri.models.loop import train_classifier
 from brain_mri.models.predict import Predictions, predict_shards
 from brain_mri.models.recipe import Recipe, make_recipe
+from brain_mri.models.search import Configuration
 from brain_mri.models.shards import Shards
 from brain_mri.models.together import train_together
 from brain_mri.models.version import Calibration, TrainedClassifier
@@ -49,12 +51,26 @@ IMAGES_COMPARED = 16
 NOTICE = "Research software: not a medical device, and its answers are not a diagnosis."
 
 
+class NotTunedError(ValueError):
+    """There is no configuration that tuning has found."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "training.config=tuned asks for the configuration that tuning has found, and there is none. Run "
+            "`kedro run --pipelines=tuning` first, or set training.config=null."
+        )
+
+
 class OtherPreparationError(ValueError):
     """Sets of model inputs do not belong together."""
 
 
 def choose_recipe(
-    parameters: TrainingParameters, source_kind: str, image_size: int, classes: tuple[str, ...]
+    parameters: TrainingParameters,
+    source_kind: str,
+    image_size: int,
+    classes: tuple[str, ...],
+    best_config: Mapping[str, Any] | None = None,
 ) -> Recipe:
     """Make the recipe of a run, with every "auto" resolved.
 
@@ -63,12 +79,21 @@ def choose_recipe(
         source_kind: "phantom", "folder" or "table".
         image_size: Of the model inputs, in pixels.
         classes: Class keys in the order of the labels.
+        best_config: What tuning has found, for ``config="tuned"``; empty or None if nothing.
+
+    Raises:
+        NotTunedError: It is to be trained with, and there is none.
 
     Example:
         >>> choose_recipe(TrainingParameters(), "phantom", 224, ("a", "b")).backbone
         'compact'
     """
-    backbone = parameters.backbone
+    configuration = Configuration()
+    if parameters.config == "tuned":
+        if not best_config:
+            raise NotTunedError
+        configuration = Configuration.model_validate(best_config["configuration"])
+    backbone = configuration.backbone or parameters.backbone
     if backbone == "auto":
         backbone = "compact" if source_kind == "phantom" else "resnet50"
     weights = parameters.weights
@@ -80,7 +105,7 @@ def choose_recipe(
         )
     on_gpu = parameters.distribution != "none" and parameters.worker_gpus > 0
     precision = best_precision(backbone, on_gpu) if parameters.precision == "auto" else parameters.precision
-    return make_recipe(
+    recipe = make_recipe(
         parameters.recipe,
         backbone=backbone,
         weights=weights,
@@ -92,6 +117,7 @@ def choose_recipe(
         augmented_copies=parameters.augmented_copies,
         precision=precision,
     )
+    return configuration.applied(recipe)
 
 
 def train_network(  # noqa: PLR0917 - inputs of a node
@@ -100,6 +126,7 @@ def train_network(  # noqa: PLR0917 - inputs of a node
     checkpoints: Checkpoints,
     feature_cache: FeatureCache,
     split_metadata: Mapping[str, Any],
+    best_config: Mapping[str, Any],
     parameters: TrainingParameters,
 ) -> tuple[Model, dict[str, Any]]:
     """Build and train the network of a run, in this process or in Spark tasks.
@@ -110,27 +137,35 @@ def train_network(  # noqa: PLR0917 - inputs of a node
         checkpoints: Store of the state of the training after every epoch.
         feature_cache: Store of what frozen layers compute.
         split_metadata: Its ``source.kind`` decides what "auto" means.
+        best_config: What tuning has found; empty if nothing.
         parameters: What the user decided.
 
     Returns:
-        The trained Keras model, and the log: ``recipe`` beside the ``stages``, ``warnings``, ``device`` and
-        ``workers`` and ``seconds`` of :class:`brain_mri.models.loop.TrainingHistory`.
+        The trained Keras model, and the log: ``recipe`` and ``tuning`` beside the ``stages``, ``warnings``,
+        ``device``, ``workers`` and ``seconds`` of :class:`brain_mri.models.loop.TrainingHistory`.
 
     Raises:
         OtherPreparationError: The sets were not prepared together.
+        NotTunedError: It is to be trained with what tuning has found, and that is nothing.
         WeightsError: The weights cannot be had or do not fit.
         TrainingDiverged: The loss became NaN or infinite.
         TooFewSlotsError: Spark cannot run all workers at the same time.
         TooLittleMemoryError: A machine has less memory than its workers may take.
         WorkerDiedError: A worker died again and again.
     """
-    if train.preparation != validation.preparation:
-        raise OtherPreparationError(
-            "The training and the validation set were published by different runs of preprocessing, so they "
-            "may share scans: one was broken off in between. Run `kedro run --pipelines=preprocessing` again."
-        )
+    check_preparation(train, validation)
     kind = split_metadata["source"]["kind"]
-    recipe = choose_recipe(parameters, kind, train.image_size, tuple(train.classes))
+    recipe = choose_recipe(parameters, kind, train.image_size, tuple(train.classes), best_config)
+    tuned = None
+    if parameters.config == "tuned":
+        tuned = {name: best_config[name] for name in ("study", "trial", "configuration", "metric", "mean")}
+        log.info(
+            "Training with what trial %d of study %s changes about the recipe (%s %.3f on validation): %s.",
+            tuned["trial"], tuned["study"], tuned["metric"], tuned["mean"],
+            json.dumps(tuned["configuration"]),
+        )  # fmt: skip
+        if best_config["preparation"] != train.preparation:
+            log.warning("That study was of other scans, or of scans that were prepared otherwise.")
     launcher: TogetherLauncher | ApartLauncher | None = None
     if parameters.distribution != "none":
         needs = Needs(parameters.worker_cores, parameters.worker_memory_gib, parameters.worker_gpus)
@@ -151,7 +186,20 @@ def train_network(  # noqa: PLR0917 - inputs of a node
         )
     else:
         network, history = train_classifier(recipe, train, validation, checkpoints, features)
-    return network, {"recipe": recipe.model_dump(mode="json"), **history}
+    return network, {"recipe": recipe.model_dump(mode="json"), "tuning": tuned, **history}
+
+
+def check_preparation(train: ShardSet, validation: ShardSet) -> None:
+    """See that two sets were prepared together.
+
+    Raises:
+        OtherPreparationError: They were not.
+    """
+    if train.preparation != validation.preparation:
+        raise OtherPreparationError(
+            "The training and the validation set were published by different runs of preprocessing, so they "
+            "may share scans: one was broken off in between. Run `kedro run --pipelines=preprocessing` again."
+        )
 
 
 def publish_classifier(
@@ -181,7 +229,7 @@ def publish_classifier(
     _, _, pixels = next(iter(validation.batches(IMAGES_COMPARED)))
     graph = export_onnx(network, pixels[..., np.newaxis])
     recipe = Recipe.model_validate(training_log["recipe"])
-    history = {name: value for name, value in training_log.items() if name != "recipe"}
+    history = {name: value for name, value in training_log.items() if name not in {"recipe", "tuning"}}
     metadata = describe_model(
         network=network,
         recipe=recipe,
@@ -193,6 +241,7 @@ def publish_classifier(
     )
     metadata["data"]["preparation"] = validation.preparation
     metadata["training_parameters"] = parameters.model_dump(mode="json")
+    metadata["tuning"] = training_log["tuning"]
     classifier = TrainedClassifier(network, graph.content, calibration, recipe, history, metadata)
     log.info(
         "Classifier: validation accuracy %.3f, temperature %.2f, abstains below %.2f, ONNX within %.1g.",

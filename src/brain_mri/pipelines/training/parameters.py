@@ -21,6 +21,7 @@ class TrainingParameters(BaseModel):
         weights: "imagenet" (downloaded by Keras), the path of a weights file, None for a random start, or
             "auto": imagenet for the big backbones, None for compact.
         recipe: "baseline", or "head_first": see :func:`brain_mri.models.recipe.make_recipe`.
+        config: "tuned" trains with the best configuration that the pipeline `tuning` has found.
         seed: From which initial weights, order, augmentation and dropout are drawn.
         epochs: A limit on the epochs of each stage, for a quick try; None takes the recipe's own.
         augmented_copies: So many draws of augmentation an image take turns, and can be cached; 0 moves no
@@ -52,6 +53,7 @@ class TrainingParameters(BaseModel):
     backbone: str = "auto"
     weights: str | None = "auto"
     recipe: str = "baseline"
+    config: Literal["tuned"] | None = None
     seed: Annotated[int, Field(ge=0)] = 42
     epochs: Annotated[int, Field(ge=1)] | None = None
     augmented_copies: Annotated[int, Field(ge=0)] | None = None

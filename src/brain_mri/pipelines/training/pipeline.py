@@ -19,6 +19,7 @@ def create_pipeline() -> Pipeline:
                     "checkpoints",
                     "feature_cache",
                     "split_metadata",
+                    "best_config",
                     "params:training",
                 ],
                 outputs=["trained_network", "training_log"],
