@@ -28,6 +28,14 @@ def appears(path: Path) -> bool:
     return path.exists()
 
 
+def all_end() -> bool:
+    """Whether the processes of workers end; Spark lets them a moment after their jobs."""
+    deadline = time.monotonic() + 30
+    while running_workers() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return not running_workers()
+
+
 def test_as_many_run_at_once_as_there_are_slots_and_one_that_dies_is_lost(spark: Any, tmp_path: Path) -> None:
     def meet(number: int, seat: Seat) -> int:
         """Wait for the next one, which runs only if two may run at the same time."""
@@ -63,10 +71,7 @@ def test_a_result_is_there_before_the_others_end_and_breaking_off_ends_them(
     assert next(results) == (0, 0)
     assert running_workers()
     results.close()  # type: ignore[attr-defined]  # it is a generator
-    deadline = time.monotonic() + 30
-    while running_workers() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not running_workers()
+    assert all_end()
 
 
 @pytest.mark.slow
@@ -78,7 +83,7 @@ def test_an_error_ends_all(spark: Any, tmp_path: Path) -> None:
 
     with pytest.raises(FileNotFoundError, match=r"The storage is gone\."):
         list(EachLauncher().run([partial(fail, number) for number in (0, 1)], lambda said: None))
-    assert not running_workers()
+    assert all_end()
 
 
 def test_needs_that_no_slot_meets_are_named_with_their_parameter(spark: Any) -> None:
