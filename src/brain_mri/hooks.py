@@ -155,10 +155,8 @@ class ProjectHooks:
         Raises:
             NotTunedError: It will not.
         """
-        nodes, tuned = (
-            {node.name for node in pipeline.nodes},
-            self._parameters["training"]["config"] == "tuned",
-        )
+        nodes = {node.name for node in pipeline.nodes}
+        tuned = self._parameters["training"]["config"] == "tuned"
         if "train_network" not in nodes:
             return
         if "search" in nodes and not tuned:

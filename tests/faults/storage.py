@@ -201,7 +201,7 @@ class Storage:
         names = ("MissingBlocks", "CorruptBlocks", "UnderReplicatedBlocks")
         return [len(self.lost()), *(int(state[name]) for name in names)]
 
-    def wait_for(self, condition: Callable[[], object], what: str, timeout: float = 180) -> None:
+    def wait_for(self, condition: Callable[[], object], what: str, timeout: float = 90) -> None:
         """Wait for a state of the cluster."""
         deadline = time.monotonic() + timeout
         while not condition():

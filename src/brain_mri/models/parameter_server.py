@@ -7,18 +7,16 @@ Parameter Server", NIPS 2013). It lives in threads of the driver; nothing here k
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from functools import partial
-from multiprocessing import AuthenticationError
-from multiprocessing.connection import Client, Connection, Listener, answer_challenge, deliver_challenge
+from multiprocessing.connection import Listener
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from brain_mri.models.questions import Asker, Desk
 
 LEAD = 1
 """Epochs that a worker may be ahead of the slowest, and of the validation."""
@@ -96,7 +94,7 @@ class ParameterServer:
 
     def __init__(self, workers: int, key: bytes) -> None:
         self._workers, self._key = workers, key
-        self._listener: Listener | None = None
+        self._desk: Desk | None = None
         self._changed = threading.Condition()
         self._whole: Weights = []
         self._weights: Weights = []
@@ -164,17 +162,19 @@ class ParameterServer:
     def close(self) -> None:
         """Let nobody in any more."""
         self.end()
-        listener, self._listener = self._listener, None
-        if listener is not None:
-            with suppress(OSError):  # closing alone does not wake the thread that accepts
-                socket.create_connection(listener.address, 5).close()
-            listener.close()
+        desk, self._desk = self._desk, None
+        if desk is not None:
+            desk.close()
 
     def serve(self, listener: Listener) -> None:
         """Let workers in, each in a thread of its own, until it is closed."""
-        self._listener = listener
-        accept = partial(self._accept, listener)
-        threading.Thread(target=accept, name="parameter server", daemon=True).start()
+        answers: dict[str, Callable[..., Any]] = {
+            "next": self.next,
+            "whole": self.whole,
+            "pull": self.pull,
+            "push": self.push,
+        }
+        self._desk = Desk(listener, self._key, answers)
 
     # -- for a worker
 
@@ -226,26 +226,6 @@ class ParameterServer:
                 self._changed.notify_all()
             return True
 
-    def _accept(self, listener: Listener) -> None:
-        while self._listener is not None:
-            with suppress(OSError):
-                connection = listener.accept()
-                threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
-
-    def _answer(self, connection: Connection[Any, Any]) -> None:
-        with suppress(EOFError, OSError, AuthenticationError), connection:
-            deliver_challenge(connection, self._key)
-            answer_challenge(connection, self._key)
-            questions: dict[str, Callable[..., Any]] = {
-                "next": self.next,
-                "whole": self.whole,
-                "pull": self.pull,
-                "push": self.push,
-            }
-            while True:
-                question, *arguments = connection.recv()
-                connection.send(questions[question](*arguments))
-
 
 class RemoteServer:
     """A parameter server as a worker has it: the same questions, asked through a socket.
@@ -256,7 +236,7 @@ class RemoteServer:
     """
 
     def __init__(self, address: tuple[str, int], key: bytes) -> None:
-        self._connection = Client(address, authkey=key)
+        self._ask = Asker(address, key)
 
     def next(self, rank: int) -> Assignment | None:
         """As :meth:`ParameterServer.next`."""
@@ -273,10 +253,3 @@ class RemoteServer:
     def push(self, update: Update) -> bool:
         """As :meth:`ParameterServer.push`."""
         return self._ask("push", update)  # type: ignore[no-any-return]
-
-    def _ask(self, *question: Any) -> Any:
-        try:
-            self._connection.send(question)
-            return self._connection.recv()
-        except (EOFError, OSError) as error:  # not all of them say that it is the connection
-            raise ConnectionError(f"The parameter server does not answer any more: {error}") from error

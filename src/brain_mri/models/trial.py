@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from brain_mri.models.checkpoints import NoCheckpoints
 from brain_mri.models.loop import train_classifier
+from brain_mri.models.questions import Asker
 from brain_mri.models.worker import use_devices
 
 if TYPE_CHECKING:
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 
 Metric = Literal["macro_f1", "accuracy"]
 Status = Literal["complete", "pruned", "failed", "lost"]
-
-Report = Callable[[int, float], bool]
-"""From the number of an epoch, over all stages, and its metric to whether to go on."""
 
 
 class Hopeless(Exception):  # noqa: N818 - it is a decision
@@ -67,7 +65,7 @@ def run_trial(  # noqa: PLR0917 - a partial of all but the seat is what travels
     features: Features,
     metric: Metric,
     weights: Callable[[], bytes | None] | None,
-    report: Callable[[], Report],
+    desk: tuple[str, tuple[str, int], bytes],
     seat: Seat,
 ) -> TrialResult:
     """Train a configuration, in a fresh process; an error of the training is an answer too.
@@ -80,22 +78,24 @@ def run_trial(  # noqa: PLR0917 - a partial of all but the seat is what travels
         metric: That is reported.
         weights: The content of a file of the backbone's weights, where it is to start from some: the file
             that the recipe names may not be here.
-        report: Opens the way to who decides whether to go on.
+        desk: The name of the trial, and the address and the key of the desk that answers "report": from that
+            name, the number of an epoch over all stages and its metric to whether to go on.
         seat: Of the worker.
 
     Returns:
         How it ended.
 
     Raises:
-        OSError, EOFError: Of storage, or of the way to who decides.
+        OSError: Of storage, or of the way to who decides.
     """
     logging.getLogger("brain_mri").setLevel(logging.WARNING)  # epochs of many trials at once are no news
     started, clock, worker = time.time(), time.perf_counter(), f"{socket.gethostname()}:{os.getpid()}"
     records: list[EpochRecord] = []
+    name, address, key = desk
 
     def tell(record: EpochRecord) -> None:
         records.append(record)
-        if not go_on(len(records), record[f"validation_{metric}"]):  # type: ignore[literal-required]
+        if not ask("report", name, len(records), record[f"validation_{metric}"]):  # type: ignore[literal-required]
             raise Hopeless
 
     def result(status: Status, reason: str = "") -> TrialResult:
@@ -113,7 +113,7 @@ def run_trial(  # noqa: PLR0917 - a partial of all but the seat is what travels
 
     try:
         use_devices(seat.cores, seat.gpus)
-        go_on = report()
+        ask = Asker(address, key)
         with tempfile.TemporaryDirectory() as folder:
             if weights is not None:
                 path = Path(folder, "backbone.weights.h5")
@@ -122,7 +122,7 @@ def run_trial(  # noqa: PLR0917 - a partial of all but the seat is what travels
             train_classifier(recipe, train, validation, NoCheckpoints(), features, tell)
     except Hopeless:
         return result("pruned")
-    except (OSError, EOFError):
+    except OSError:
         raise  # of storage or of the way to the driver: no configuration is to blame
     except Exception as error:
         return result("failed", f"{type(error).__name__}: {error}")

@@ -15,8 +15,8 @@ from brain_mri.datasets.features import FeatureCache, FeatureSet
 from brain_mri.datasets.shards import ShardSet
 from brain_mri.models.backbones import build_backbone
 from brain_mri.models.features import Features
+from brain_mri.models.questions import Desk
 from brain_mri.models.recipe import Recipe
-from brain_mri.models.reports import ReportDesk, open_report
 from brain_mri.models.trial import TrialResult, run_trial
 from brain_mri.pipelines.training.caching import cache_features
 from brain_mri.pipelines.training.parameters import TrainingParameters
@@ -81,12 +81,12 @@ class Bench:
         given = {name: (self._features_of(wanted[name]), self.weights_of(wanted[name])) for name in missing}
         listener, address = self._launcher.open_listener()
         secret = secrets.token_bytes(32)
-        desk = ReportDesk(listener, secret, decide)
+        desk = Desk(listener, secret, {"report": decide})
         try:
             functions = [
                 partial(
                     run_trial, wanted[name], *self._sets, given[name][0], self._tuning.metric,
-                    given[name][1], partial(open_report, address, secret, name),
+                    given[name][1], (name, address, secret),
                 )
                 for name in missing
             ]  # fmt: skip
