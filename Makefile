@@ -71,7 +71,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 
 .PHONY: test
 test: install ## Run the quick tests, one per promise (at most 15 minutes on 2 cores)
-	@$(IN_VENV) pytest -m "not slow" --durations=15
+	@$(IN_VENV) tests.lanes -m "not slow" --durations=15
 
 .PHONY: test-all
 test-all: install ## Run every test (at most 75 minutes on 2 cores)

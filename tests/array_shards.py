@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from brain_mri.imaging.prepare import PrepareOptions
 from brain_mri.models.shards import Batch
 
 if TYPE_CHECKING:
@@ -40,6 +41,11 @@ class ArrayShards:
     def rows(self) -> int:
         """Number of images."""
         return len(self.labels)
+
+    @property
+    def prepare_options(self) -> PrepareOptions:
+        """As if nothing else was done to the images."""
+        return PrepareOptions(self.image_size)
 
     @property
     def label_counts(self) -> dict[int, int]:

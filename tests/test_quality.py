@@ -34,12 +34,18 @@ def _metrics_of_a_run(storage: Path, *words: str) -> dict[str, Any]:
     return dict(json.loads((storage / "08_reporting" / "metrics.json").read_text()))
 
 
-def test_the_default_run_on_phantoms_reaches_0_9(tmp_path: Path) -> None:
+def test_the_default_run_on_phantoms_reaches_0_9_and_looks_at_the_lesions(tmp_path: Path) -> None:
     source = tmp_path / "phantom"
     write_phantom_folder(source, seed=20)
     metrics = _metrics_of_a_run(tmp_path / "storage", f"--params=ingestion.source={source}")
     assert metrics["accuracy"] >= 0.9
     assert min(metrics[f"recall_{name}"] for name in ("glioma", "meningioma", "notumor", "pituitary")) >= 0.75
+    explanations = json.loads((tmp_path / "storage" / "08_reporting" / "explanations.json").read_text())
+    game = explanations["pointing_game"]
+    assert set(game["hits"]["HiResCAM"]) == {"glioma", "meningioma", "pituitary"}
+    for name, hits in game["hits"]["HiResCAM"].items():
+        assert hits >= 0.7
+        assert game["chance"][name] < 0.55
 
 
 @pytest.mark.slow

@@ -7,9 +7,7 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 from brain_mri.evaluation.calibration import (
-    abstention_threshold,
     apply_temperature,
-    brier_score,
     expected_calibration_error,
     fit_temperature,
     out_of_distribution_threshold,
@@ -91,32 +89,6 @@ def test_bins_hold_every_scan_once_and_the_edges() -> None:
     assert (empty["count"], empty["accuracy"], empty["confidence"]) == (0, None, None)
 
 
-def test_brier_score_by_hand() -> None:
-    assert brier_score([[0.7, 0.2, 0.1]], [0]) == pytest.approx(0.3**2 + 0.2**2 + 0.1**2)
-    assert brier_score([[0.0, 1.0]], [0]) == pytest.approx(2.0)
-
-
-def test_abstaining_reaches_the_target_with_as_many_answers_as_possible() -> None:
-    confidence = np.array([0.95, 0.9, 0.8, 0.7, 0.6])
-    probabilities = np.column_stack([confidence, 1 - confidence])
-    labels = np.array([0, 0, 1, 0, 1])
-    assert abstention_threshold(probabilities, labels, 0.99) == pytest.approx(0.9)
-    assert abstention_threshold(probabilities, labels, 0.75) == pytest.approx(0.7)
-    assert abstention_threshold(probabilities, labels, 0.6) == 0.0
-
-
-def test_abstaining_does_its_best_where_the_target_is_out_of_reach() -> None:
-    confidence = np.array([0.9, 0.8, 0.7])
-    probabilities = np.column_stack([confidence, 1 - confidence])
-    assert abstention_threshold(probabilities, [1, 0, 1], 0.99) == pytest.approx(0.8)
-
-
-def test_equal_confidences_are_answered_or_refused_together() -> None:
-    probabilities = [[0.9, 0.1], [0.8, 0.2], [0.8, 0.2], [0.6, 0.4]]
-    assert abstention_threshold(probabilities, [0, 0, 1, 1], 0.9) == 0.9
-    assert abstention_threshold(probabilities, [0, 0, 1, 1], 0.6) == 0.8
-
-
 def test_out_of_distribution_threshold_lets_all_but_the_quantile_pass() -> None:
     probabilities, _ = draw_calibrated(seed=3, scans=1000)
     threshold = out_of_distribution_threshold(probabilities, quantile=0.01)
@@ -142,8 +114,6 @@ def test_what_are_no_predictions_is_refused(probabilities: object, labels: objec
 def test_nonsense_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="positive"):
         apply_temperature([[0.5, 0.5]], 0.0)
-    with pytest.raises(ValueError, match="target accuracy"):
-        abstention_threshold([[0.5, 0.5]], [0], 1.2)
     with pytest.raises(ValueError, match="quantile"):
         out_of_distribution_threshold([[0.5, 0.5]], 1.0)
     with pytest.raises(ValueError, match="bin"):

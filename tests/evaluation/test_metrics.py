@@ -12,6 +12,7 @@ from brain_mri.evaluation.metrics import (
     confusion_matrix,
     interpret,
     roc_curves,
+    weighted_metrics,
 )
 
 CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
@@ -37,14 +38,20 @@ def test_metrics_equal_scikit_learn(drawn: tuple[np.ndarray, np.ndarray]) -> Non
     expected = {
         "accuracy": reference.accuracy_score(labels, predicted),
         "balanced_accuracy": reference.balanced_accuracy_score(labels, predicted),
+        "macro_precision": reference.precision_score(labels, predicted, average="macro"),
         "macro_f1": reference.f1_score(labels, predicted, average="macro"),
         "weighted_f1": reference.f1_score(labels, predicted, average="weighted"),
         "weighted_precision": reference.precision_score(labels, predicted, average="weighted"),
         "weighted_recall": reference.recall_score(labels, predicted, average="weighted"),
         "roc_auc_macro": reference.roc_auc_score(labels, probabilities, multi_class="ovr", average="macro"),
         "log_loss": reference.log_loss(labels, probabilities),
+        "brier": reference.brier_score_loss(labels, probabilities, scale_by_half=False),
         **{f"precision_{name}": precision[index] for index, name in enumerate(CLASSES)},
         **{f"recall_{name}": recall[index] for index, name in enumerate(CLASSES)},
+        **{
+            f"specificity_{name}": reference.recall_score(labels != index, predicted != index)
+            for index, name in enumerate(CLASSES)
+        },
         **{f"f1_{name}": f1[index] for index, name in enumerate(CLASSES)},
         **{
             f"roc_auc_{name}": reference.roc_auc_score(labels == index, probabilities[:, index])
@@ -52,7 +59,7 @@ def test_metrics_equal_scikit_learn(drawn: tuple[np.ndarray, np.ndarray]) -> Non
         },
     }
     assert {key: ours[key] for key in expected} == pytest.approx(expected)
-    assert set(ours) - set(expected) == {"ece", "brier"}
+    assert set(ours) - set(expected) == {"ece"}
     assert all(type(value) is float for value in ours.values())
 
 
@@ -80,7 +87,19 @@ def test_one_class_alone_has_no_roc_curve() -> None:
 
 def test_a_class_that_is_never_predicted_has_precision_zero() -> None:
     report = classification_report([0, 1], [0, 0], ["a", "b"])
-    assert report["b"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 1, "predicted": 0}
+    nothing = {"precision": 0.0, "recall": 0.0, "specificity": 1.0, "f1": 0.0}
+    assert report["b"] == {**nothing, "support": 1, "predicted": 0}
+
+
+def test_weights_are_scans_that_are_there_several_times(drawn: tuple[np.ndarray, np.ndarray]) -> None:
+    labels, probabilities = drawn
+    generator = np.random.default_rng(3)
+    probabilities = generator.multinomial(16, probabilities) / 16  # so that scores tie
+    counts = generator.integers(0, 4, size=(2, len(labels)))
+    found = weighted_metrics(probabilities, labels, counts.astype(float), CLASSES)
+    for row, times in enumerate(counts):
+        repeated = compute_metrics(np.repeat(labels, times), np.repeat(probabilities, times, axis=0), CLASSES)
+        assert {name: values[row] for name, values in found.items()} == pytest.approx(repeated)
 
 
 def test_roc_curves_run_from_corner_to_corner(drawn: tuple[np.ndarray, np.ndarray]) -> None:

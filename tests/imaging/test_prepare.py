@@ -8,7 +8,14 @@ import pytest
 
 from brain_mri.imaging.decode import DecodeLimits, GreyPixels, RefusedImage, decode_grey
 from brain_mri.imaging.phantom import draw_phantom
-from brain_mri.imaging.prepare import PrepareOptions, crop_to_head, prepare_pixels, prepare_scan
+from brain_mri.imaging.prepare import (
+    PrepareOptions,
+    crop_to_head,
+    head_box,
+    head_mask,
+    prepare_pixels,
+    prepare_scan,
+)
 from tests.imaging.hostile import HostileFile, encode, hostile_files, picture
 
 ACCEPTED = [file for file in hostile_files() if not file.reason]
@@ -75,6 +82,20 @@ def test_crop_leaves_tight_and_headless_pictures_alone() -> None:
     speck[50:55, 50:55] = 255
     assert crop_to_head(speck).shape == speck.shape
     assert crop_to_head(np.zeros((50, 50), np.uint8)).shape == (50, 50)
+
+
+def test_the_head_is_told_from_the_air_with_its_cavities() -> None:
+    grey = head()
+    rows, columns = head_box(grey)
+    row, column = (rows.start + rows.stop) // 2, (columns.start + columns.stop) // 2
+    grey[row - 8 : row + 8, column - 8 : column + 8] = 0  # as ventricles are
+    mask = head_mask(grey)
+    assert mask[row, column]
+    outside = np.ones_like(mask)
+    outside[rows, columns] = False
+    assert not mask[outside].any()  # the label there either
+    assert mask.sum() == pytest.approx(np.pi * 90 * 75, rel=0.1)
+    assert head_mask(np.zeros((50, 50), np.uint8)).all()
 
 
 def test_clahe_spreads_local_contrast() -> None:

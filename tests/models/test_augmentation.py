@@ -2,9 +2,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from brain_mri.models.augmentation import augment, draw
+from brain_mri.models.augmentation import DRAWS, augment, draw
 from brain_mri.models.recipe import Augmentation
+
+
+def drawn(*examples: list[float]) -> NDArray[np.float32]:
+    """Numbers of some examples: those given, then such as change nothing."""
+    return np.array([[*given, *[0.5] * (DRAWS - len(given))] for given in examples], np.float32)
 
 
 def test_an_example_draws_the_same_in_any_batch() -> None:
@@ -29,14 +35,14 @@ def test_draws_are_uniform_and_independent() -> None:
     for column in draws.T:
         counts, _ = np.histogram(column, bins=10, range=(0, 1))
         assert abs(counts - 2000).max() < 200
-    assert abs(np.corrcoef(draws.T) - np.eye(3)).max() < 0.03
+    assert abs(np.corrcoef(draws.T) - np.eye(DRAWS)).max() < 0.03
 
 
 @pytest.mark.tensorflow
 def test_an_image_moves_the_same_way_in_any_batch() -> None:
     random = np.random.default_rng(0)
     images = random.random((6, 32, 32, 1), dtype=np.float32)
-    draws = random.random((6, 3), dtype=np.float32)
+    draws = random.random((6, DRAWS), dtype=np.float32)
     whole = augment(images, draws, Augmentation()).numpy()
     alone = np.concatenate(
         [augment(images[i : i + 1], draws[i : i + 1], Augmentation()).numpy() for i in (4, 1)]
@@ -47,7 +53,7 @@ def test_an_image_moves_the_same_way_in_any_batch() -> None:
 @pytest.mark.tensorflow
 def test_flip_mirrors_left_and_right() -> None:
     images = np.random.default_rng(0).random((2, 32, 32, 1), dtype=np.float32)
-    draws = np.array([[0.1, 0.5, 0.5], [0.9, 0.5, 0.5]], dtype=np.float32)
+    draws = drawn([0.1, 0.5, 0.5], [0.9, 0.5, 0.5])
     moved = augment(images, draws, Augmentation(flip=True, rotation_degrees=0, zoom=0)).numpy()
     np.testing.assert_allclose(moved[0], images[0, :, ::-1], atol=1e-4)
     np.testing.assert_array_equal(moved[1], images[1])
@@ -56,7 +62,7 @@ def test_flip_mirrors_left_and_right() -> None:
 @pytest.mark.tensorflow
 def test_a_quarter_turn_is_about_the_centre() -> None:
     images = np.random.default_rng(0).random((1, 32, 32, 1), dtype=np.float32)
-    draws = np.array([[0.9, 1.0, 0.5]], dtype=np.float32)
+    draws = drawn([0.9, 1.0, 0.5])
     turned = augment(images, draws, Augmentation(flip=False, rotation_degrees=90, zoom=0)).numpy()
     np.testing.assert_allclose(turned[0, 1:-1, 1:-1], np.rot90(images[0])[1:-1, 1:-1], atol=1e-3)
 
@@ -65,14 +71,34 @@ def test_a_quarter_turn_is_about_the_centre() -> None:
 def test_zoom_enlarges_and_shrinks_within_its_bounds() -> None:
     images = np.zeros((2, 64, 64, 1), np.float32)
     images[:, 16:48, 16:48] = 1.0
-    draws = np.array([[0.9, 0.5, 0.999], [0.9, 0.5, 0.0]], dtype=np.float32)
+    draws = drawn([0.9, 0.5, 0.999], [0.9, 0.5, 0.0])
     zoomed = augment(images, draws, Augmentation(flip=False, rotation_degrees=0, zoom=0.25)).numpy()
     sides = np.sqrt(zoomed.sum(axis=(1, 2, 3)))
     np.testing.assert_allclose(sides, [32 * 1.25, 32 * 0.75], atol=0.5)
 
 
 @pytest.mark.tensorflow
+def test_shift_moves_by_a_share_of_the_side_and_leaves_black_behind() -> None:
+    images = np.random.default_rng(0).random((1, 32, 64, 1), dtype=np.float32)
+    draws = drawn([0.9, 0.5, 0.5, 0.75, 0.25])  # half of the most to the right, half of the most up
+    moved = augment(images, draws, Augmentation(flip=False, rotation_degrees=0, zoom=0, shift=0.25)).numpy()
+    np.testing.assert_allclose(moved[0, :28, 8:], images[0, 4:, :56], atol=1e-4)
+    assert not moved[0, 28:].any()
+    assert not moved[0, :, :8].any()
+
+
+@pytest.mark.tensorflow
+def test_contrast_stretches_grey_values_about_their_mean_within_their_range() -> None:
+    images = np.array([100.0, 140.0, 20.0, 252.0], np.float32).reshape(1, 2, 2, 1)  # their mean is 128
+    draws = drawn([0.9, 0.5, 0.5, 0.5, 0.5, 0.75], [0.9, 0.5, 0.5, 0.5, 0.5, 0.25])
+    options = Augmentation(flip=False, rotation_degrees=0, zoom=0, contrast=0.5)
+    changed = augment(np.repeat(images, 2, axis=0), draws, options).numpy().reshape(2, 4)
+    np.testing.assert_allclose(changed[0], [93, 143, 0, 255], atol=1e-3)
+    np.testing.assert_allclose(changed[1], [107, 137, 47, 221], atol=1e-3)
+
+
+@pytest.mark.tensorflow
 def test_nothing_moves_where_nothing_is_asked() -> None:
     images = np.random.default_rng(0).random((2, 32, 32, 1), dtype=np.float32)
     still = Augmentation(flip=False, rotation_degrees=0, zoom=0)
-    assert augment(images, np.zeros((2, 3), np.float32), still) is images
+    assert augment(images, np.zeros((2, DRAWS), np.float32), still) is images

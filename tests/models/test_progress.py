@@ -21,7 +21,7 @@ from brain_mri.models.recipe import Recipe
 def after(losses: Sequence[float], recipe: Recipe, start: Progress | None = None) -> Progress:
     progress = start or Progress(learning_rate=1e-3)
     for epoch, loss in enumerate(losses, start=1):
-        progress = advance(progress, epoch, loss, recipe)
+        progress = advance(progress, epoch, loss, recipe, recipe.stages[0])
     return progress
 
 
@@ -57,9 +57,18 @@ def test_the_learning_rate_is_halved_after_three_epochs_without_gain(recipe: Rec
 
 
 def test_training_stops_after_five_epochs_without_gain(recipe: Recipe) -> None:
-    assert not should_stop(after([1.0, *[1.2] * 4], recipe), recipe)
-    assert should_stop(after([1.0, *[1.2] * 5], recipe), recipe)
-    assert not should_stop(after([1.0, *[1.2] * 4, 0.9, 1.2], recipe), recipe)
+    (stage, *_) = recipe.stages
+    assert not should_stop(after([1.0, *[1.2] * 4], recipe), recipe, stage)
+    assert should_stop(after([1.0, *[1.2] * 5], recipe), recipe, stage)
+    assert not should_stop(after([1.0, *[1.2] * 4, 0.9, 1.2], recipe), recipe, stage)
+
+
+def test_a_rate_that_falls_along_a_cosine_is_left_alone_to_the_end(recipe: Recipe) -> None:
+    stage = recipe.stages[0].model_copy(update={"schedule": "cosine"})
+    falling = recipe.model_copy(update={"stages": (stage,)})
+    progress = after([1.0, *[1.2] * 8], falling)
+    assert progress.learning_rate == 1e-3
+    assert not should_stop(progress, falling, stage)
 
 
 def test_class_weights_make_classes_count_alike() -> None:

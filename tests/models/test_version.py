@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from brain_mri.imaging.prepare import PrepareOptions
 from brain_mri.models.network import build_network
 from brain_mri.models.recipe import Recipe
 from brain_mri.models.version import Calibration, TrainedClassifier
@@ -15,6 +16,7 @@ def test_a_version_comes_back_from_its_files(recipe: Recipe, validation: ArraySh
     classifier = TrainedClassifier(
         network=build_network(recipe),
         graph=b"graph",
+        preparation=PrepareOptions(64, crop_to_head=True),
         calibration=calibration,
         recipe=recipe,
         history={"stages": []},
@@ -22,11 +24,12 @@ def test_a_version_comes_back_from_its_files(recipe: Recipe, validation: ArraySh
     )
     files = classifier.to_files()
     assert sorted(files) == [
-        "calibration.json", "classifier.keras", "graph.onnx", "model_metadata.json", "recipe.json",
-        "training_history.json",
+        "calibration.json", "classifier.keras", "graph.onnx", "model_metadata.json", "preparation.json",
+        "recipe.json", "training_history.json",
     ]  # fmt: skip
     back = TrainedClassifier.from_files(files.__getitem__)
     assert (back.calibration, back.recipe, back.graph) == (calibration, recipe, b"graph")
+    assert back.preparation == classifier.preparation
     assert (back.history, back.metadata) == (classifier.history, classifier.metadata)
     pixels = validation.pixels[..., None]
     np.testing.assert_array_equal(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from brain_mri.evaluation.bootstrap import bootstrap_intervals
 from brain_mri.evaluation.calibration import apply_temperature, reliability_bins
 from brain_mri.evaluation.metrics import (
     classification_report,
@@ -15,6 +16,7 @@ from brain_mri.evaluation.metrics import (
     interpret,
     roc_curves,
 )
+from brain_mri.evaluation.selective import coverage_curve
 
 NAMES = {"glioma": "Glioma", "meningioma": "Meningioma", "notumor": "No tumour", "pituitary": "Pituitary"}
 
@@ -26,7 +28,7 @@ def names() -> dict[str, str]:
 
 @pytest.fixture
 def results() -> dict[str, Any]:
-    """`metrics` and `report` as the pipeline makes them."""
+    """`metrics`, `report`, `repetitions` and `explanations` as the pipeline makes them."""
     classes = list(NAMES)
     generator = np.random.default_rng(3)
     labels = np.repeat(np.arange(4), [31, 29, 23, 17])
@@ -45,6 +47,12 @@ def results() -> dict[str, Any]:
         "confusion_matrix": counts.tolist(),
         "sentences": interpret(counts, NAMES),
         "roc_curves": roc_curves(labels, calibrated, classes),
+        "intervals": bootstrap_intervals(
+            labels, calibrated, np.arange(100) // 2, classes, seed=1, replicates=100
+        ),
+        "groups": 50,
+        "sure": {"confidence": 0.9, "scans": 64, "right": 63},
+        "coverage_curve": coverage_curve(calibrated, labels),
         "calibration": {
             "temperature": 1.9,
             "abstention_threshold": 0.61,
@@ -55,7 +63,26 @@ def results() -> dict[str, Any]:
         },
     }
     extra = {"coverage": 0.93, "accuracy_answered": 0.9876, "preprocessing_images_per_second": 1643.2}
-    return {"metrics": {**after, **extra}, "report": report}
+    row = {name: value for name, value in after.items() if value is not None}
+    repetitions = {
+        "single": row,
+        "mirrored": {**row, "accuracy": 0.9123},
+        "seeds": [{"seed": 815, "version": "2026-11-28", **row}, {"seed": 7, "version": "2026-11-27", **row}],
+        "mean": {**row, "accuracy": 0.9124},
+        "spread": {**row, "accuracy": 0.0125},
+        "ensemble": {**row, "accuracy": 0.9126},
+    }
+    explanations = {
+        "scans": 99,
+        "head": 0.4567,
+        "inside_head": {name: 0.871 + 0.01 * place for place, name in enumerate(NAMES)},
+    }
+    return {
+        "metrics": {**after, **extra},
+        "report": report,
+        "repetitions": repetitions,
+        "explanations": explanations,
+    }
 
 
 @pytest.fixture

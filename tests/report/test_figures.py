@@ -125,6 +125,54 @@ def test_synthetic_data_are_called_so_on_figures_of_images(synthetic: bool) -> N
         assert (SYNTHETIC in texts(figure)) is synthetic
 
 
+def test_coverage_marks_the_threshold_that_was_found(results: dict[str, Any]) -> None:
+    curve = results["report"]["coverage_curve"]
+    threshold = curve["threshold"][70]
+    figure = drawn_results.coverage(curve, threshold)
+    assert f"{curve['coverage'][70]:.1%} answered, {curve['accuracy'][70]:.2%}" in texts(figure)
+    (line, dot) = figure.axes[0].lines
+    assert (dot.get_xdata()[0], dot.get_ydata()[0]) == (curve["coverage"][70], curve["accuracy"][70])
+    assert line.get_xdata()[-1] == 1
+    assert "answered" not in texts(drawn_results.coverage(curve, 1.0))  # it would always abstain
+
+
+def hot_spot(row: int) -> np.ndarray:
+    heat = np.zeros((64, 64), np.float32)
+    heat[row : row + 8, 20:28] = 1
+    return heat
+
+
+def test_maps_lie_over_their_scans() -> None:
+    right = drawn_results.SamplePrediction(gradient(), "Glioma", "Glioma", 0.97, (hot_spot(4), hot_spot(40)))
+    wrong = drawn_results.SamplePrediction(
+        gradient(), "Glioma", "Pituitary", 0.6, (hot_spot(4), hot_spot(40))
+    )
+    figure = drawn_results.gradcam([right, wrong], ["Grad-CAM", "Grad-CAM++"], synthetic=True)
+    said = texts(figure)
+    assert "✓ Glioma 97%" in said
+    assert "✗ Pituitary 60%\nis Glioma" in said
+    assert [panel.get_ylabel() for panel in figure.axes[::2]] == ["scan", "Grad-CAM", "Grad-CAM++"]
+    scan, first, second = figure.axes[0], figure.axes[2], figure.axes[4]
+    assert len(scan.images) == 1
+    assert np.argmax(first.images[1].get_array().sum(axis=1)) == 4
+    assert np.argmax(second.images[1].get_array().sum(axis=1)) == 40
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_mistakes_are_shown_with_both_classes(count: int) -> None:
+    sample = drawn_results.SamplePrediction(
+        gradient(), "Glioma", "Pituitary", 0.61, (hot_spot(4), hot_spot(40))
+    )
+    figure = drawn_results.failures([sample] * count, wrong=17)
+    said = texts(figure)
+    assert said.count("taken for\nPituitary 61%") == said.count("is\nGlioma") == count
+    assert f"17 test scans were taken for another class, {count} of them shown." in figure.get_suptitle()
+
+
+def test_no_mistake_is_said_to_be_none() -> None:
+    assert "No test scan" in texts(drawn_results.failures([], wrong=0))
+
+
 def test_images_and_titles_must_fit() -> None:
     with pytest.raises(ValueError, match="got 1 and 2"):
         figures.sample_grid([gradient()], ["a", "b"])

@@ -8,7 +8,11 @@ from typing import Any
 
 import pytest
 
-from brain_mri.report.page import build_page, decimal, duration, percent
+from brain_mri.models.recipe import make_recipe
+from brain_mri.report.cards import summary_sentences
+from brain_mri.report.page import build_page
+from brain_mri.report.text import decimal, duration, percent
+from tests.report.conftest import NAMES
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -22,6 +26,9 @@ FIGURES = (
     "per_class_metrics",
     "roc_curves",
     "calibration",
+    "coverage",
+    "gradcam",
+    "failures",
     "sample_predictions",
     "throughput_stages",
 )
@@ -111,6 +118,15 @@ def parts(
         "exploration": exploration,
         "training_history": training_history,
         "model_metadata": model,
+        "recipe": make_recipe(
+            "baseline",
+            backbone="mobilenetv2",
+            weights="imagenet",
+            image_size=224,
+            classes=tuple(NAMES),
+            seed=815,
+        ).model_dump(mode="json"),
+        "version": "2026-11-28T20.00.00.000Z",
         "pictures": dict.fromkeys(FIGURES, PNG),
         "synthetic": False,
     }
@@ -178,10 +194,59 @@ def test_what_others_named_is_escaped(parts: dict[str, Any]) -> None:
 
 
 def test_a_class_without_test_scans_shows_a_dash(parts: dict[str, Any]) -> None:
-    for score in ("precision", "recall", "f1", "roc_auc"):
+    for score in ("precision", "recall", "specificity", "f1", "roc_auc"):
         parts["metrics"][f"{score}_glioma"] = None
+        parts["report"]["intervals"][f"{score}_glioma"] = None
     parts["report"]["per_class"]["glioma"] |= {"recall": None, "support": 0}
     assert "– Glioma recall" in re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", build_page(**parts)))
+
+
+def test_the_summary_says_what_a_clinician_asks(parts: dict[str, Any]) -> None:
+    report = parts["report"]
+    report["confusion_matrix"] = [[30, 1, 0, 0], [0, 27, 2, 0], [1, 0, 22, 0], [0, 0, 0, 17]]
+    text = Reader(build_page(**parts)).text
+    assert "Of 77 tumours it missed 2 (called the scan free of tumours)." in text
+    assert "In 23 scans without a tumour it saw 1." in text
+    assert "Its commonest mistake: Meningioma taken for No tumour, 2 of 29." in text
+    assert "at least 90% sure, which was so for 64 scans, it was right for 98.4\xa0%" in text
+    assert len(summary_sentences(report, parts["metrics"], synthetic=False)) <= 10
+
+
+def test_the_cards_are_made_from_the_run(parts: dict[str, Any]) -> None:
+    text = Reader(build_page(**parts)).text
+    for words in (
+        "2026-11-28T20.00.00.000Z",
+        "frozen base, up to 5 epochs of batches of 16 at a learning rate of 0.001; then fine-tuning",
+        "train 550, validation 118, test 100; train 72.0\xa0%",
+        "655, the largest of 22 scans; 61 of them hold several scans",
+        "87.1\xa0% (Glioma)",
+        "takes 45.7\xa0% of the picture",
+    ):
+        assert words in text, words
+
+
+def test_repetitions_are_shown_beside_the_one_pass(parts: dict[str, Any]) -> None:
+    text = Reader(build_page(**parts)).text
+    for words in ("0.9123", "0.9124", "0.0125", "0.9126", "seed 7, version 2026-11-27", "ensemble of the 2"):
+        assert words in text
+    repetitions = parts["repetitions"]
+    repetitions |= {"seeds": repetitions["seeds"][:1], "mean": None, "spread": None, "ensemble": None}
+    text = Reader(build_page(**parts)).text
+    assert "0.9123" in text
+    assert "0.0125" not in text
+    assert "Train again with another training.seed" in text
+
+
+def test_the_pointing_game_is_told_where_it_was_played(parts: dict[str, Any]) -> None:
+    assert "Freshly drawn" not in build_page(**parts)
+    parts["explanations"]["pointing_game"] = {
+        "phantoms": 75,
+        "hits": {"HiResCAM": {"glioma": 0.96}, "Grad-CAM": {"glioma": 0.912}},
+        "chance": {"glioma": 0.081},
+    }
+    text = Reader(build_page(**parts)).text
+    assert "Freshly drawn heads, 75 of them" in text
+    assert "HiResCAM 96.0\xa0% Grad-CAM 91.2\xa0% a random point of the head 8.1\xa0%" in text
 
 
 def test_sections_of_other_pipelines_are_shown(parts: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from brain_mri.datasets.source import RawFolder, RawFolderDataset
     from brain_mri.datasets.spark_shards import SparkShardsDataset
     from brain_mri.datasets.tables import EarlierTableDataset, TableDataset
-    from brain_mri.datasets.versions import FolderVersion, VersionedFolderDataset
+    from brain_mri.datasets.versions import FolderVersion, FolderVersionsDataset, VersionedFolderDataset
 
 __all__ = [
     "CheckpointStore",
@@ -33,6 +33,7 @@ __all__ = [
     "FeatureSet",
     "FigureDataset",
     "FolderVersion",
+    "FolderVersionsDataset",
     "HtmlDataset",
     "JsonDataset",
     "KerasModelDataset",
@@ -66,7 +67,7 @@ _MODULES = {
     "source": ("RawFolder", "RawFolderDataset"),
     "spark_shards": ("SparkShardsDataset",),
     "tables": ("EarlierTableDataset", "TableDataset"),
-    "versions": ("FolderVersion", "VersionedFolderDataset"),
+    "versions": ("FolderVersion", "FolderVersionsDataset", "VersionedFolderDataset"),
 }
 
 

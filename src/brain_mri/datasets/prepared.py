@@ -7,7 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -64,16 +64,16 @@ class PreparedParts:
 
     Attributes:
         records: As `spark.preparing.prepare_piece` returns them.
-        image_size: Height and width of the pixels.
+        options: What was done to a scan.
         classes: Class names in the order of the labels.
     """
 
     records: tuple[Record, ...]
-    image_size: int
+    options: PrepareOptions
     classes: tuple[str, ...]
 
     def summary(self, split: str) -> dict[str, Any]:
-        """What the completion mark of a split's set says: size, classes, its parts, and what it belongs to.
+        """What the completion mark of a split's set says: options, classes, parts, and what it belongs to.
 
         `preparation` is the same for the sets of all splits and no others: sets that were published by
         different runs may share scans.
@@ -81,7 +81,8 @@ class PreparedParts:
         parts = [record["splits"][split] for record in self.records if split in record["splits"]]
         names = sorted(record["name"] for record in self.records)
         return {
-            "image_size": self.image_size,
+            "image_size": self.options.image_size,
+            "options": asdict(self.options),
             "classes": list(self.classes),
             "preparation": hashlib.sha256("\n".join(names).encode()).hexdigest(),
             "parts": parts,
@@ -155,7 +156,9 @@ class PreparedPartsDataset(LocatedDataset[Preparation, PreparedParts]):
     def _read(self) -> PreparedParts:
         filesystem, path = self._open()
         mark = json.loads(read_file(filesystem, f"{path}/{COMPLETE}"))
-        return PreparedParts(tuple(mark["records"]), mark["image_size"], tuple(mark["classes"]))
+        return PreparedParts(
+            tuple(mark["records"]), PrepareOptions(**mark["options"]), tuple(mark["classes"])
+        )
 
     def save(self, data: Preparation) -> None:
         """Prepare what is not prepared yet, in parallel, and record the whole."""
@@ -178,7 +181,7 @@ class PreparedPartsDataset(LocatedDataset[Preparation, PreparedParts]):
         records = {record["name"]: record for record in data.progress(chain(records.values(), prepared))}
         metadata = {name.decode(): value.decode() for name, value in data.schema.metadata.items()}
         mark = {
-            "image_size": int(metadata["height"]),
+            "options": asdict(data.options),
             "classes": json.loads(metadata["classes"]),
             "records": [records[name] for name in sorted(records)],
         }

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from kedro.io import DatasetError
 from numpy.typing import NDArray
 
+from brain_mri.imaging.prepare import PrepareOptions
 from brain_mri.storage.files import COMPLETE, open_filesystem, read_file
 
 if TYPE_CHECKING:
@@ -109,6 +110,16 @@ class ShardSet:
     def image_size(self) -> int:
         """Height and width of the pixels."""
         return int(self.summary["image_size"])
+
+    @property
+    def prepare_options(self) -> PrepareOptions:
+        """How a scan became what is stored."""
+        if "options" not in self.summary:
+            raise DatasetError(
+                f"{self.url} was published by an earlier brain_mri and does not say how its scans were "
+                "prepared. Run `kedro run --pipelines=preprocessing`; finished parts are not made again."
+            )
+        return PrepareOptions(**self.summary["options"])
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from kedro.io import AbstractVersionedDataset, DatasetError, Version
+from kedro.io import AbstractDataset, AbstractVersionedDataset, DatasetError, Version
 from kedro_datasets._typing import JSONPreview
 
 from brain_mri.storage.files import open_filesystem, read_file, replace_folder, write_file
@@ -146,3 +146,37 @@ class VersionedFolderDataset(AbstractVersionedDataset[Mapping[str, bytes], Folde
         return JSONPreview(
             json.dumps({"versions": self.list_versions(full_path=False), "files": dict(latest.checksums)})
         )
+
+
+class FolderVersionsDataset(AbstractDataset[None, tuple[FolderVersion, ...]]):
+    """Handles to all versions that a `VersionedFolderDataset` has written, the oldest first.
+
+    Example:
+        ```yaml
+        classifier_versions:
+          type: brain_mri.datasets.FolderVersionsDataset
+          filepath: ${globals:storage}/06_models/classifier
+        ```
+    """
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._url = filepath
+        self.metadata = metadata
+
+    def load(self) -> tuple[FolderVersion, ...]:
+        """Return the handles."""
+        names = VersionedFolderDataset(filepath=self._url).list_versions(full_path=False)
+        return tuple(
+            VersionedFolderDataset(filepath=self._url, version=Version(name, None)).load()
+            for name in sorted(names)
+        )
+
+    def save(self, data: None) -> None:
+        """Refuse: versions are written one at a time."""
+        raise DatasetError(f"{self._url}: versions are saved through their own catalog entry.")
+
+    def _exists(self) -> bool:
+        return True  # there may be none
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._url}

@@ -2,8 +2,7 @@
 
 A network trained with cross-entropy is usually too sure of itself. One number, the temperature, fitted on
 validation scans, mends most of that without changing a single prediction (Guo et al., "On Calibration of
-Modern Neural Networks", ICML 2017, https://arxiv.org/abs/1706.04599). Thresholds on the calibrated confidence
-then say when the classifier should rather abstain, and when a picture is unlike anything it was trained for.
+Modern Neural Networks", ICML 2017, https://arxiv.org/abs/1706.04599).
 
 Probabilities have shape ``(n, k)`` and rows that sum to 1, labels shape ``(n,)`` and values in ``0 … k - 1``.
 """
@@ -178,13 +177,10 @@ def reliability_bins(probabilities: ArrayLike, labels: ArrayLike, bins: int = 15
         >>> reliability_bins([[0.4, 0.6], [0.1, 0.9]], [1, 0], bins=2)[1]
         {'lower': 0.5, 'upper': 1.0, 'count': 2, 'confidence': 0.75, 'accuracy': 0.5}
     """
-    if bins < 1:
-        raise ValueError(f"Expected at least one bin, got {bins}.")
     values, numbers = check_predictions(probabilities, labels)
     confidence = values.max(axis=1)
     correct = values.argmax(axis=1) == numbers
-    edges = np.linspace(0.0, 1.0, bins + 1)
-    places = np.searchsorted(edges, confidence, side="left") - 1
+    edges, places = _bins_of(confidence, bins)
     result: list[ReliabilityBin] = []
     for place in range(bins):
         inside = places == place
@@ -214,66 +210,41 @@ def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, bins
         >>> round(expected_calibration_error([[0.4, 0.6], [0.1, 0.9]], [1, 0], bins=2), 3)
         0.25
     """
-    filled = [step for step in reliability_bins(probabilities, labels, bins) if step["count"]]
-    total = sum(step["count"] for step in filled)
-    gaps = (step["count"] * abs((step["accuracy"] or 0.0) - (step["confidence"] or 0.0)) for step in filled)
-    return sum(gaps) / total
-
-
-def brier_score(probabilities: ArrayLike, labels: ArrayLike) -> float:
-    """Mean squared distance between the probabilities and the truth, summed over classes (Brier 1950).
-
-    Returns:
-        In [0, 2]; 0 is perfect, ``(k - 1) / k`` is what a uniform guess gets.
-
-    Raises:
-        ValueError: If probabilities and labels do not fit each other.
-
-    Example:
-        >>> round(brier_score([[0.8, 0.2]], [0]), 3)
-        0.08
-    """
     values, numbers = check_predictions(probabilities, labels)
-    truth = np.eye(values.shape[1])[numbers]
-    return float(((values - truth) ** 2).sum(axis=1).mean())
+    return float(weighted_calibration_error(values, numbers, np.ones((1, len(numbers))), bins)[0])
 
 
-def abstention_threshold(calibrated: ArrayLike, labels: ArrayLike, target_accuracy: float) -> float:
-    """Find the lowest confidence from which on answers reach the wanted accuracy.
-
-    The classifier abstains where ``confidence < threshold``: selective prediction (El-Yaniv and Wiener, "On
-    the Foundations of Noise-free Selective Classification", JMLR 2010).
+def weighted_calibration_error(
+    probabilities: NDArray[np.float64], labels: NDArray[np.int64], weights: NDArray[np.float64], bins: int
+) -> NDArray[np.float64]:
+    """The expected calibration error where scans count by weights.
 
     Args:
-        calibrated: Calibrated probabilities of validation scans, shape ``(n, k)``.
+        probabilities: Shape ``(n, k)``.
         labels: Shape ``(n,)``.
-        target_accuracy: In (0, 1].
+        weights: Of the scans, shape ``(r, n)``: r times, each with weights of its own.
+        bins: Number of steps between 0 and 1, at least 1.
 
     Returns:
-        The threshold in [0, 1]: 0 where all answers together are good enough already. Where no threshold
-        reaches the target, the one whose answers are most often right (the lowest of several).
-
-    Raises:
-        ValueError: If the target is not in (0, 1], or probabilities and labels do not fit each other.
+        Shape ``(r,)``.
 
     Example:
-        >>> abstention_threshold([[0.6, 0.4], [0.9, 0.1]], [1, 0], target_accuracy=0.99)
-        0.9
+        >>> weighted_calibration_error(np.array([[0.25, 0.75]]), np.array([1]), np.ones((1, 1)), bins=15)
+        array([0.25])
     """
-    if not 0 < target_accuracy <= 1:
-        raise ValueError(f"The target accuracy is a share in (0, 1], got {target_accuracy}.")
-    values, numbers = check_predictions(calibrated, labels)
-    confidence = values.max(axis=1)
-    correct = values.argmax(axis=1) == numbers
-    if correct.mean() >= target_accuracy:
-        return 0.0
-    order = np.argsort(-confidence, kind="stable")
-    candidates = confidence[order]
-    accuracies = np.cumsum(correct[order]) / np.arange(1, len(order) + 1)
-    is_last = np.append(np.diff(candidates) != 0, True)  # equal confidences are answered or refused together
-    candidates, accuracies = candidates[is_last], accuracies[is_last]
-    wanted = min(target_accuracy, float(accuracies.max()))
-    return float(candidates[accuracies >= wanted][-1])
+    confidence = probabilities.max(axis=1)
+    gaps = (probabilities.argmax(axis=1) == labels) - confidence
+    _, places = _bins_of(confidence, bins)
+    of_bin = (places[:, None] == np.arange(bins)) * gaps[:, None]
+    return np.asarray(np.abs(weights @ of_bin).sum(axis=1) / weights.sum(axis=1), dtype=np.float64)
+
+
+def _bins_of(confidence: NDArray[np.float64], bins: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Edges of the steps of confidence, and in which ``(lower, upper]`` each confidence lies."""
+    if bins < 1:
+        raise ValueError(f"Expected at least one bin, got {bins}.")
+    edges = np.linspace(0.0, 1.0, bins + 1)
+    return edges, np.searchsorted(edges, confidence, side="left") - 1
 
 
 def out_of_distribution_threshold(calibrated: ArrayLike, quantile: float = 0.01) -> float:

@@ -2,19 +2,19 @@
 
 The values equal scikit-learn's (https://scikit-learn.org/stable/modules/model_evaluation.html). One rule is
 ours: a class without test scans has no recall, precision, F1 or AUC (None, not 0), and averages over classes
-leave it out.
+leave it out. They are computed for many weightings of the scans at once, which is what a bootstrap asks for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypedDict
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn import metrics as sklearn_metrics
 
-from brain_mri.evaluation.calibration import brier_score, check_predictions, expected_calibration_error
+from brain_mri.evaluation.calibration import check_predictions, weighted_calibration_error
 
 # How sentences speak of the usual classes: (several of them, what a scan is taken for).
 _WORDS = {
@@ -30,6 +30,7 @@ class ClassScores(TypedDict):
 
     precision: float | None
     recall: float | None
+    specificity: float | None
     f1: float | None
     support: int
     predicted: int
@@ -55,9 +56,11 @@ def compute_metrics(
         bins: Steps of confidence for the calibration error.
 
     Returns:
-        ``accuracy``, ``balanced_accuracy``, ``macro_f1``, ``weighted_f1``, ``weighted_precision``,
-        ``weighted_recall``, ``roc_auc_macro``, ``log_loss`` (natural logarithm), ``ece``, ``brier``, and for
-        every class ``recall_<class>``, ``precision_<class>``, ``f1_<class>``, ``roc_auc_<class>``.
+        ``accuracy``, ``balanced_accuracy``, ``macro_precision``, ``macro_f1``, ``weighted_precision``,
+        ``weighted_recall``, ``weighted_f1``, ``roc_auc_macro``, ``log_loss`` (natural logarithm), ``ece``,
+        ``brier`` (squared distance from the truth, summed over classes: Brier 1950; 2 is the worst), and for
+        every class ``recall_<class>``, ``precision_<class>``, ``specificity_<class>``, ``f1_<class>``,
+        ``roc_auc_<class>`` (the class against all others).
 
     Raises:
         ValueError: If labels, probabilities and classes do not fit each other.
@@ -67,29 +70,96 @@ def compute_metrics(
         0.5
     """
     values, numbers = _checked(labels, probabilities, classes)
-    report = classification_report(numbers, values.argmax(axis=1), classes)
-    curves = roc_curves(numbers, values, classes)
-    areas = [curve["auc"] for curve in curves.values() if curve]
-    picked = np.clip(values[np.arange(len(numbers)), numbers], np.finfo(np.float64).eps, 1.0)
-    result: dict[str, float | None] = {
-        "accuracy": float((values.argmax(axis=1) == numbers).mean()),
-        "balanced_accuracy": _average(report, "recall"),
-        "macro_f1": _average(report, "f1"),
-        "weighted_f1": _average(report, "f1", weighted=True),
-        "weighted_precision": _average(report, "precision", weighted=True),
-        "weighted_recall": _average(report, "recall", weighted=True),
-        "roc_auc_macro": float(np.mean(areas)) if areas else None,
-        "log_loss": float(-np.log(picked).mean()),
-        "ece": expected_calibration_error(values, numbers, bins),
-        "brier": brier_score(values, numbers),
+    found = weighted_metrics(values, numbers, np.ones((1, len(numbers))), classes, bins)
+    return {name: None if np.isnan(value[0]) else float(value[0]) for name, value in found.items()}
+
+
+def weighted_metrics(
+    probabilities: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    classes: Sequence[str],
+    bins: int = 15,
+) -> dict[str, NDArray[np.float64]]:
+    """Return the metrics of :func:`compute_metrics` where scans count by weights.
+
+    Args:
+        probabilities: Shape ``(n, k)``, as :func:`check_predictions` returns them.
+        labels: Class indices, shape ``(n,)``.
+        weights: Of the scans, shape ``(r, n)``: r times, each with weights of its own, 0 or more.
+        classes: The k class keys in class order.
+        bins: Steps of confidence for the calibration error.
+
+    Returns:
+        By name the values, shape ``(r,)``; NaN where there is none.
+
+    Example:
+        >>> twice = np.array([[1.0, 1.0], [3.0, 1.0]])  # the second time the first scan counts three times
+        >>> probabilities = np.array([[0.9, 0.1], [0.6, 0.4]])
+        >>> weighted_metrics(probabilities, np.array([0, 1]), twice, ["a", "b"])["accuracy"]
+        array([0.5 , 0.75])
+    """
+    count = len(classes)
+    predicted, all_weight = probabilities.argmax(axis=1), weights.sum(axis=1)
+    cells = np.eye(count**2)[labels * count + predicted]
+    confusion = (weights @ cells).reshape(-1, count, count)
+    support, called = confusion.sum(axis=2), confusion.sum(axis=1)
+    right = np.diagonal(confusion, axis1=1, axis2=2)
+    others = all_weight[:, None] - support
+    there = support > 0
+    recall = _divided(right, support)
+    precision = np.where(there, np.nan_to_num(_divided(right, called)), np.nan)
+    f1 = np.where(there, _divided(2 * right, support + called), np.nan)
+    specificity = _divided(others - called + right, others)
+    areas = np.stack(
+        [_area(probabilities[:, index], labels == index, weights) for index in range(count)], axis=1
+    )
+    picked = np.clip(probabilities[np.arange(len(labels)), labels], np.finfo(np.float64).eps, 1.0)
+    squares = ((probabilities - np.eye(count)[labels]) ** 2).sum(axis=1)
+    result = {
+        "accuracy": right.sum(axis=1) / all_weight,
+        "balanced_accuracy": _mean(recall),
+        "macro_precision": _mean(precision),
+        "macro_f1": _mean(f1),
+        "weighted_precision": _mean(precision, support),
+        "weighted_recall": _mean(recall, support),
+        "weighted_f1": _mean(f1, support),
+        "roc_auc_macro": _mean(areas),
+        "log_loss": weights @ -np.log(picked) / all_weight,
+        "ece": weighted_calibration_error(probabilities, labels, weights, bins),
+        "brier": weights @ squares / all_weight,
     }
-    for name in classes:
-        curve = curves[name]
-        result[f"recall_{name}"] = report[name]["recall"]
-        result[f"precision_{name}"] = report[name]["precision"]
-        result[f"f1_{name}"] = report[name]["f1"]
-        result[f"roc_auc_{name}"] = curve["auc"] if curve else None
+    per_class = {
+        "recall": recall, "precision": precision, "specificity": specificity, "f1": f1, "roc_auc": areas,
+    }  # fmt: skip
+    for index, key in enumerate(classes):
+        result |= {f"{name}_{key}": score[:, index] for name, score in per_class.items()}
     return result
+
+
+def _area(
+    scores: NDArray[np.float64], positive: NDArray[np.bool_], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Area under the ROC curve as the chance that a positive scores higher than a negative, ties half."""
+    order = np.argsort(scores, kind="stable")
+    starts = np.flatnonzero(np.append(True, np.diff(scores[order]) > 0))  # where a run of equal scores begins
+    positives = np.add.reduceat((weights * positive)[:, order], starts, axis=1)
+    negatives = np.add.reduceat((weights * ~positive)[:, order], starts, axis=1)
+    below = np.cumsum(negatives, axis=1) - negatives / 2
+    return _divided((positives * below).sum(axis=1), positives.sum(axis=1) * negatives.sum(axis=1))
+
+
+def _divided(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The quotient, NaN where there is nothing to divide by."""
+    empty = np.full(numerator.shape, np.nan)
+    return np.asarray(np.divide(numerator, denominator, out=empty, where=denominator > 0))
+
+
+def _mean(scores: NDArray[np.float64], weights: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+    """Mean over the classes that have a score, plain or weighted."""
+    there = ~np.isnan(scores)
+    shares = there * (1.0 if weights is None else weights)
+    return _divided((np.nan_to_num(scores) * shares).sum(axis=1), shares.sum(axis=1))
 
 
 def confusion_matrix(labels: ArrayLike, predicted: ArrayLike, classes: int) -> NDArray[np.int64]:
@@ -110,7 +180,7 @@ def confusion_matrix(labels: ArrayLike, predicted: ArrayLike, classes: int) -> N
 def classification_report(
     labels: ArrayLike, predicted: ArrayLike, classes: Sequence[str]
 ) -> dict[str, ClassScores]:
-    """Return precision, recall, F1 and counts of every class.
+    """Return precision, recall, specificity, F1 and counts of every class.
 
     A class that is never predicted has precision 0, as in scikit-learn.
 
@@ -123,9 +193,11 @@ def classification_report(
     for index, name in enumerate(classes):
         right = int(counts[index, index])
         support, called = int(counts[index].sum()), int(counts[:, index].sum())
+        others = int(counts.sum()) - support
         result[name] = {
             "precision": (right / called if called else 0.0) if support else None,
             "recall": right / support if support else None,
+            "specificity": (others - called + right) / others if others else None,
             "f1": 2 * right / (support + called) if support else None,
             "support": support,
             "predicted": called,
@@ -203,15 +275,6 @@ def interpret(confusion: ArrayLike, names: Mapping[str, str]) -> dict[str, str]:
 
 def _were(count: int) -> str:
     return f"{count} was" if count == 1 else f"{count} were"
-
-
-def _average(
-    report: Mapping[str, ClassScores], score: Literal["precision", "recall", "f1"], weighted: bool = False
-) -> float:
-    """Mean of a score over the classes that have test scans, plain or weighted by their number."""
-    present = [scores for scores in report.values() if scores["support"]]
-    weights = [scores["support"] if weighted else 1 for scores in present]
-    return float(np.average(np.array([scores[score] for scores in present]), weights=weights))
 
 
 def _checked(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from brain_mri.imaging.decode import DEFAULT_LIMITS, DecodeLimits, GreyPixels, decode_grey
 from brain_mri.imaging.resize import area_resize
@@ -95,27 +96,66 @@ def prepare_pixels(grey: GreyPixels, options: PrepareOptions = DEFAULT_OPTIONS) 
 
 
 def crop_to_head(grey: GreyPixels) -> GreyPixels:
-    """Cut uint8 (height, width) pixels to the box of the largest bright connected part, with a small margin.
+    """Cut uint8 (height, width) pixels to :func:`head_box`."""
+    return grey[head_box(grey)]
+
+
+def head_box(grey: GreyPixels) -> tuple[slice, slice]:
+    """Rows and columns of the head, with a small margin.
+
+    Those of the whole picture where no head can be told from its surroundings; one that is tight already
+    loses nothing.
+
+    Args:
+        grey: uint8 (height, width).
+    """
+    found = _find_head(grey)
+    if found is None:
+        return slice(None), slice(None)
+    left, top, width, height = cv2.boundingRect(found)
+    margin = round(_HEAD_MARGIN * max(width, height))
+    rows = slice(max(top - margin, 0), top + height + margin)
+    return rows, slice(max(left - margin, 0), left + width + margin)
+
+
+def head_mask(grey: GreyPixels) -> npt.NDArray[np.bool_]:
+    """Where the head is, dark cavities inside it included.
+
+    Args:
+        grey: uint8 (height, width).
+
+    Returns:
+        bool of the same shape; True everywhere where no head can be told from its surroundings.
+
+    Example:
+        >>> picture = np.zeros((64, 64), np.uint8)
+        >>> picture[16:48, 16:48] = 200
+        >>> picture[30:34, 30:34] = 0
+        >>> int(head_mask(picture).sum())
+        1024
+    """
+    found = _find_head(grey)
+    if found is None:
+        return np.ones(grey.shape, np.bool_)
+    outlines, _ = cv2.findContours(found, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return np.asarray(cv2.drawContours(np.zeros_like(found), outlines, -1, 1, cv2.FILLED) > 0)
+
+
+def _find_head(grey: GreyPixels) -> npt.NDArray[np.uint8] | None:
+    """The largest bright connected part as 0 and 1; None where no part covers a tenth of the area.
 
     Bright means above half of Otsu's threshold (N. Otsu, "A Threshold Selection Method from Gray-Level
     Histograms", 1979) of the smoothed picture: that keeps grey matter and skin and leaves out the noise of
-    the air. A picture where no part covers a tenth of the area is returned as it is; one that is tight
-    already loses nothing.
+    the air.
     """
     smooth = cv2.GaussianBlur(grey, (5, 5), 0)
     otsu, _ = cv2.threshold(smooth, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
     bright = (smooth > otsu / 2).astype(np.uint8)
-    _, _, statistics, _ = cv2.connectedComponentsWithStats(bright)
-    parts = statistics[1:]  # the first is the background
-    if not len(parts):
-        return grey
-    left, top, width, height, area = (int(value) for value in parts[parts[:, cv2.CC_STAT_AREA].argmax()])
-    if area < _SMALLEST_HEAD * grey.size:
-        return grey
-    margin = round(_HEAD_MARGIN * max(width, height))
-    rows = slice(max(top - margin, 0), top + height + margin)
-    columns = slice(max(left - margin, 0), left + width + margin)
-    return grey[rows, columns]
+    _, parts, statistics, _ = cv2.connectedComponentsWithStats(bright)
+    areas = statistics[1:, cv2.CC_STAT_AREA]  # the first is the background
+    if not len(areas) or areas.max() < _SMALLEST_HEAD * grey.size:
+        return None
+    return np.asarray(parts == 1 + areas.argmax(), np.uint8)
 
 
 def even_contrast(grey: GreyPixels) -> GreyPixels:

@@ -240,7 +240,7 @@ class _Learner:
         )  # fmt: skip
         for done, (values, labels, drawn, _) in enumerate(share, start=assignment.done + 1):
             if pending is None:
-                pending = self._pull(server, workers)
+                pending = self._pull(server, workers, assignment.epoch - 1 + done / batches)
                 if pending is None:
                     return images
                 loss_sum, right, seen = 0.0, 0, 0
@@ -263,7 +263,7 @@ class _Learner:
         log.info("Epoch %d: %.0f images/s.", assignment.epoch, images / (time.perf_counter() - started))
         return images
 
-    def _pull(self, server: RemoteServer, workers: int) -> Pulled | None:
+    def _pull(self, server: RemoteServer, workers: int, epochs: float) -> Pulled | None:
         pulled = server.pull(self.stage)
         if pulled is None:
             return None
@@ -272,5 +272,6 @@ class _Learner:
         # Adam on a part of the batch takes steps that are smaller by the root of their number, seen together
         # (Malladi et al., "On the SDEs and Scaling Rules for Adaptive Gradient Algorithms", NeurIPS 2022).
         adapts = self._recipe.optimizer != "sgd"
-        self._optimizer.learning_rate = pulled.learning_rate * (math.sqrt(workers) if adapts else 1)
+        rate = self._recipe.stages[self.stage].rate_after(epochs, pulled.learning_rate)
+        self._optimizer.learning_rate = rate * (math.sqrt(workers) if adapts else 1)
         return pulled

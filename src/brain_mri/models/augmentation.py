@@ -1,4 +1,4 @@
-"""Flips, rotations and zooms, drawn per example: in one epoch, an example always moves the same way.
+"""Flips, rotations, zooms, shifts and contrast, drawn per example: in one epoch, always the same for it.
 
 The draws are a hash of (seed, stage, epoch, number of the example). So they depend neither on the order of
 the batches nor on how many workers share the set.
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from brain_mri.models.recipe import Augmentation
 
-DRAWS = 3
-"""Numbers drawn per example: flip, rotation, zoom."""
+DRAWS = 6
+"""Numbers drawn per example: flip, rotation, zoom, shift to the right and down, contrast."""
 
 
 VIEWS_STAGE = 0
@@ -46,7 +46,7 @@ def draw(
 
     Example:
         >>> draw(np.array([7, 8]), seed=1, stage=0, epoch=1).shape
-        (2, 3)
+        (2, 6)
     """
     key = np.random.SeedSequence((seed, stage, epoch)).generate_state(1, np.uint64)
     streams = _mix(index.astype(np.uint64) ^ key)[:, np.newaxis]
@@ -63,19 +63,23 @@ def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def augment(images: tf.Tensor, draws: tf.Tensor, options: Augmentation) -> tf.Tensor:
-    """Flip, rotate and zoom images about their centre; what comes from outside is black.
+    """Change contrast, then flip, rotate, zoom and shift; what comes from outside is black.
 
     Args:
-        images: float32 ``(b, h, w, c)``.
-        draws: float32 in [0, 1) ``(b, 3)``, from :func:`draw`.
-        options: How far an image may move.
+        images: float32 ``(b, h, w, c)``, in [0, 255].
+        draws: float32 in [0, 1) ``(b, DRAWS)``, from :func:`draw`.
+        options: How far an image may change.
 
     Returns:
-        float32 of the same shape, bilinearly interpolated.
+        float32 of the same shape, in [0, 255], bilinearly interpolated.
     """
     import tensorflow as tf
 
-    if not options.active:
+    if options.contrast:
+        factors = 1 + (2 * draws[:, 5] - 1) * options.contrast
+        mean = tf.reduce_mean(images, axis=(1, 2, 3), keepdims=True)
+        images = tf.clip_by_value(mean + factors[:, None, None, None] * (images - mean), 0.0, 255.0)
+    if not options.moves:
         return images
     height, width = tf.shape(images)[1], tf.shape(images)[2]
     return tf.raw_ops.ImageProjectiveTransformV3(
@@ -92,12 +96,16 @@ def _transforms(draws: tf.Tensor, options: Augmentation, height: tf.Tensor, widt
     """Maps from output to input pixels, ``(b, 8)``: ``x' = a x + b y + c``, ``y' = d x + e y + f``."""
     import tensorflow as tf
 
+    def around_zero(place: int) -> tf.Tensor:
+        return 2 * draws[:, place] - 1
+
     mirror = tf.where(draws[:, 0] < 0.5, -1.0, 1.0) if options.flip else tf.ones_like(draws[:, 0])
-    angle = (2 * draws[:, 1] - 1) * (options.rotation_degrees * np.pi / 180)
-    scale = 1 / (1 + (2 * draws[:, 2] - 1) * options.zoom)
+    angle = around_zero(1) * (options.rotation_degrees * np.pi / 180)
+    scale = 1 / (1 + around_zero(2) * options.zoom)
     cosine, sine = tf.cos(angle) * scale, tf.sin(angle) * scale
     a, b, d, e = mirror * cosine, -mirror * sine, sine, cosine
     x, y = (width - 1) / 2, (height - 1) / 2
-    c, f = x - a * x - b * y, y - d * x - e * y
+    c = x - a * x - b * y - around_zero(3) * options.shift * width
+    f = y - d * x - e * y - around_zero(4) * options.shift * height
     zero = tf.zeros_like(a)
     return tf.stack([a, b, c, d, e, f, zero, zero], axis=1)

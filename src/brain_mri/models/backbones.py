@@ -35,12 +35,14 @@ class Backbone:
         scaling: Of its input from grey values in [0, 255]: "unit" to [0, 1], "symmetric" to [-1, 1], "caffe"
             minus ImageNet's mean blue, green and red (:func:`keras.applications.resnet50.preprocess_input`).
         pretrained: Whether Keras offers ImageNet weights.
+        explained_layer: Whose feature map shows where a class was seen; None for the last one.
     """
 
     build: Callable[[int, str | None], keras.Model]
     channels: int
     scaling: Literal["unit", "symmetric", "caffe"]
     pretrained: bool
+    explained_layer: str | None = None
 
 
 def _resnet50(image_size: int, weights: str | None) -> keras.Model:
@@ -74,7 +76,8 @@ def _compact(image_size: int, weights: str | None) -> keras.Model:
 _BACKBONES = {
     "resnet50": Backbone(_resnet50, channels=3, scaling="caffe", pretrained=True),
     "mobilenetv2": Backbone(_mobilenetv2, channels=3, scaling="symmetric", pretrained=True),
-    "compact": Backbone(_compact, channels=1, scaling="unit", pretrained=False),
+    # The places of its last map are 32 pixels wide, more than many a lesion.
+    "compact": Backbone(_compact, 1, "unit", pretrained=False, explained_layer="compact_convolution_4"),
 }
 
 

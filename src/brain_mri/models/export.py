@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from brain_mri.models.engine import open_engine
+from brain_mri.inference.engine import open_engine
 
 if TYPE_CHECKING:
     import keras

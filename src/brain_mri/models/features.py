@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from brain_mri.inference.engine import engine_version, open_engine
 from brain_mri.models.augmentation import VIEWS_STAGE, augment, draw
 from brain_mri.models.cut import Cut, find_cut, frozen_part, listed
-from brain_mri.models.engine import engine_version, open_engine
 from brain_mri.models.export import onnx_graph
 from brain_mri.models.network import build_network
 

@@ -223,16 +223,17 @@ def _train_stage(run: Run, number: int, state: TrainingState | None) -> StageRec
     if state:
         for variable, value in zip(passes.variables, state.optimizer, strict=True):
             variable.assign(value)
-    while len(epochs) < stage.epochs and not should_stop(progress, recipe):
+    while len(epochs) < stage.epochs and not should_stop(progress, recipe, stage):
         epoch = len(epochs) + 1
         record = _train_epoch(run, number, epoch, passes, evaluation_step, progress.learning_rate)
         epochs.append(record)
-        progress = advance(progress, epoch, record["validation_loss"], recipe)
+        before, progress = progress, advance(progress, epoch, record["validation_loss"], recipe, stage)
         if progress.best_epoch == epoch:
             best_weights = model.get_weights()
         if not run.worker.is_chief:
             continue
-        _log_epoch(stage, record, progress, should_stop(progress, recipe))
+        lowered = progress.learning_rate != before.learning_rate
+        _log_epoch(stage, record, progress, should_stop(progress, recipe, stage), lowered)
         run.on_epoch(record)
         reached = TrainingState(
             run.key, tuple(run.stages), tuple(epochs), progress, run.elapsed, model.get_weights(),
@@ -245,7 +246,7 @@ def _train_stage(run: Run, number: int, state: TrainingState | None) -> StageRec
         "epochs": epochs,
         "best_epoch": progress.best_epoch,
         "best_validation_loss": progress.best_loss,
-        "stopped_early": should_stop(progress, recipe),
+        "stopped_early": should_stop(progress, recipe, stage),
         "trained_parameters": int(sum(np.prod(variable.shape) for variable in model.trainable_variables)),
     }
 
@@ -268,7 +269,7 @@ def _train_epoch(  # noqa: PLR0917 - what an epoch hangs on
         "validation_loss": checked.loss,
         "validation_accuracy": checked.accuracy,
         "validation_macro_f1": checked.macro_f1 or 0.0,
-        "learning_rate": learning_rate,
+        "learning_rate": stage.rate_after(epoch - 0.5, learning_rate),
         "images_per_second": run.train.rows / (trained.seconds or passed - started),
         "seconds": time.perf_counter() - started,
     }
@@ -277,7 +278,7 @@ def _train_epoch(  # noqa: PLR0917 - what an epoch hangs on
     return record
 
 
-def _log_epoch(stage: Stage, record: EpochRecord, progress: Progress, stops: bool) -> None:
+def _log_epoch(stage: Stage, record: EpochRecord, progress: Progress, stops: bool, lowered: bool) -> None:
     log.info(
         "Stage %r epoch %d/%d: loss %.4f, accuracy %.3f, validation loss %.4f, validation accuracy %.3f, "
         "%.0f images/s, %.0f s.",
@@ -290,7 +291,7 @@ def _log_epoch(stage: Stage, record: EpochRecord, progress: Progress, stops: boo
         log.info(
             "Stage %r stops early: no better validation loss for %d epochs.", stage.name, progress.waited
         )
-    elif progress.learning_rate != record["learning_rate"]:
+    elif lowered:
         log.info("Learning rate lowered to %.2g: validation loss is on a plateau.", progress.learning_rate)
     if record["epoch"] == 1 and left:
         log.info("Stage %r: at this pace %.1f more minutes.", stage.name, left * record["seconds"] / 60)

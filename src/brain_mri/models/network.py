@@ -52,6 +52,8 @@ def build_network(recipe: Recipe, *, synchronized: bool = False) -> keras.Model:
         x = features
         if len(features.shape) == 4:
             x = keras.layers.GlobalAveragePooling2D(name="pool")(features)
+        if recipe.pooled_dropout:
+            x = keras.layers.Dropout(recipe.pooled_dropout, name="pooled_dropout")(x)
         for number, block in enumerate(recipe.head, start=1):
             x = keras.layers.Dense(block.units, activation="relu", name=f"head_dense_{number}")(x)
             if block.batch_norm:

@@ -54,6 +54,7 @@ class OwnPasses:
     def __init__(self, run: Run, number: int, network: TrainingNetwork) -> None:
         self._run, self._number, self._network = run, number, network
         self._optimizer = make_optimizer(run.recipe, number)
+        self._rate = math.nan  # it has one that nobody has asked for
         weights = class_weights(run.train.label_counts, len(run.recipe.classes))
         self._step = make_train_step(network, run.model, self._optimizer, run.recipe, weights, run.worker)
 
@@ -66,14 +67,17 @@ class OwnPasses:
     def run(self, epoch: int, learning_rate: float) -> Measured:
         """Take one step per batch of a freshly shuffled training set."""
         run, worker, stage = self._run, self._run.worker, self._run.recipe.stages[self._number]
-        self._optimizer.learning_rate = learning_rate
+        count = -(-run.train.rows // stage.batch_size)
         images, loss_sum, right = 0, 0.0, 0
         started = spoken = time.perf_counter()
         batches = stage_batches(
             run.recipe, self._number, epoch, run.train, run.features, self._network.draws, worker.rank,
             worker.count,
         )  # fmt: skip
-        for values, labels, drawn, rows in batches:
+        for position, (values, labels, drawn, rows) in enumerate(batches):
+            rate = stage.rate_after(epoch - 1 + (position + 1) / count, learning_rate)
+            if rate != self._rate:
+                self._optimizer.learning_rate = self._rate = rate
             batch_loss, batch_right = self._step(values, labels, drawn, np.float32(rows))
             loss_sum += float(batch_loss)
             right += int(batch_right)
@@ -128,8 +132,9 @@ def make_optimizer(recipe: Recipe, number: int) -> keras.optimizers.Optimizer:
     rate = recipe.stages[number].learning_rate
     if recipe.optimizer == "sgd":
         return keras.optimizers.SGD(rate, momentum=0.9)
-    kind = keras.optimizers.AdamW if recipe.optimizer == "adamw" else keras.optimizers.Adam
-    return kind(rate, epsilon=ADAM_EPSILON)
+    if recipe.optimizer == "adamw":
+        return keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay, epsilon=ADAM_EPSILON)
+    return keras.optimizers.Adam(rate, epsilon=ADAM_EPSILON)
 
 
 def stage_network(model: keras.Model, recipe: Recipe, features: StageFeatures | None) -> TrainingNetwork:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 if TYPE_CHECKING:
-    from brain_mri.models.recipe import Recipe
+    from brain_mri.models.recipe import Recipe, Stage
 
 CHANCE_MARGIN = 0.05
 OVERFITTING_GAP = 0.10
@@ -16,6 +16,8 @@ OVERFITTING_GAP = 0.10
 
 class EpochRecord(TypedDict):
     """One line of the history. Accuracies are shares; `loss` and `accuracy` are of augmented images.
+
+    `learning_rate` is that of the middle of the epoch.
 
     `staleness` is there for asynchronous training: updates of others between an update's pull and push.
     """
@@ -62,7 +64,7 @@ class Progress:
     waited_at_rate: int = 0
 
 
-def advance(progress: Progress, epoch: int, validation_loss: float, recipe: Recipe) -> Progress:
+def advance(progress: Progress, epoch: int, validation_loss: float, recipe: Recipe, stage: Stage) -> Progress:
     """Account for the validation loss of an epoch.
 
     Args:
@@ -70,6 +72,7 @@ def advance(progress: Progress, epoch: int, validation_loss: float, recipe: Reci
         epoch: Its number, from 1.
         validation_loss: Measured after it.
         recipe: Names the patience and factor of the plateau.
+        stage: Says whether the rate is lowered on a plateau.
 
     Returns:
         The progress after it; the weights are the best so far where its `best_epoch` equals `epoch`.
@@ -77,15 +80,18 @@ def advance(progress: Progress, epoch: int, validation_loss: float, recipe: Reci
     if validation_loss < progress.best_loss:
         return replace(progress, best_loss=validation_loss, best_epoch=epoch, waited=0, waited_at_rate=0)
     waited_at_rate = progress.waited_at_rate + 1
-    if waited_at_rate < recipe.plateau_patience:
+    if waited_at_rate < recipe.plateau_patience or stage.schedule != "plateau":
         return replace(progress, waited=progress.waited + 1, waited_at_rate=waited_at_rate)
     lowered = progress.learning_rate * recipe.plateau_factor
     return replace(progress, learning_rate=lowered, waited=progress.waited + 1, waited_at_rate=0)
 
 
-def should_stop(progress: Progress, recipe: Recipe) -> bool:
-    """Whether the validation loss has not fallen for as long as the recipe is patient."""
-    return progress.waited >= recipe.early_stopping_patience
+def should_stop(progress: Progress, recipe: Recipe, stage: Stage) -> bool:
+    """Whether the validation loss has not fallen for as long as the recipe is patient.
+
+    Where the rate falls along a cosine, the last epochs are the best ones, so all of them are waited for.
+    """
+    return stage.schedule == "plateau" and progress.waited >= recipe.early_stopping_patience
 
 
 def class_weights(label_counts: Mapping[int, int], classes: int) -> list[float]:

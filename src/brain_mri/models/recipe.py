@@ -7,6 +7,7 @@ same data give the same network again.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
@@ -45,9 +46,13 @@ class Stage(_Frozen):
         name: What logs and figures call it.
         epochs: Passes over the training set, at most.
         batch_size: Images a step, of all workers together.
-        learning_rate: At the start of the stage.
+        learning_rate: At the start of the stage, behind the warm-up if there is one.
         unfrozen_layers: How many of the backbone's last layers are trained: 0 trains the head alone, "all"
             everything.
+        schedule: "plateau" lowers the rate where the validation loss no longer falls, and ends the stage
+            where that does not help. "cosine" lets the rate fall to 0 along half a cosine, to the last of
+            the epochs (Loshchilov and Hutter, "SGDR", ICLR 2017).
+        warm_up_epochs: During which the rate rises from 0; a fraction counts.
     """
 
     name: str
@@ -55,27 +60,58 @@ class Stage(_Frozen):
     batch_size: Annotated[int, Field(ge=1)]
     learning_rate: Annotated[float, Field(gt=0)]
     unfrozen_layers: Annotated[int, Field(ge=0)] | Literal["all"]
+    schedule: Literal["plateau", "cosine"] = "plateau"
+    warm_up_epochs: Annotated[float, Field(ge=0)] = 0.0
+
+    def rate_after(self, epochs: float, rate: float) -> float:
+        """The learning rate after so many epochs of the stage, fractions counting.
+
+        Args:
+            epochs: In [0, `epochs` of the stage].
+            rate: That it would have without schedule and warm-up.
+
+        Example:
+            >>> stage = Stage(name="all", epochs=10, batch_size=32, learning_rate=1e-3,
+            ...               unfrozen_layers="all", schedule="cosine", warm_up_epochs=2)
+            >>> [round(1e3 * stage.rate_after(epochs, 1e-3), 3) for epochs in (0, 1, 2, 6, 10)]
+            [0.0, 0.5, 1.0, 0.5, 0.0]
+        """
+        if epochs < self.warm_up_epochs:
+            return rate * epochs / self.warm_up_epochs
+        if self.schedule == "plateau":
+            return rate
+        passed = (epochs - self.warm_up_epochs) / max(self.epochs - self.warm_up_epochs, 1e-9)
+        return rate * (1 + math.cos(math.pi * passed)) / 2
 
 
 class Augmentation(_Frozen):
-    """How far a training image may be moved; drawn for every example.
+    """How far a training image may be changed; drawn for every example.
 
     Attributes:
         flip: Whether half of the images are mirrored left to right.
         rotation_degrees: Rotations are uniform in ± this.
         zoom: Zooms are uniform in 1 ± this.
+        shift: Shifts along either side are uniform in ± this share of it.
+        contrast: Distances from the mean grey value are multiplied with a number that is uniform in 1 ± this.
         copies: So many draws an example take turns; None draws anew in every epoch.
     """
 
     flip: bool = True
     rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 18.0
     zoom: Share = 0.1
+    shift: Share = 0.0
+    contrast: Share = 0.0
     copies: Annotated[int, Field(ge=1)] | None = None
 
     @property
     def active(self) -> bool:
         """Whether any image is changed at all."""
-        return self.flip or self.rotation_degrees > 0 or self.zoom > 0
+        return self.moves or self.contrast > 0
+
+    @property
+    def moves(self) -> bool:
+        """Whether any image is moved."""
+        return self.flip or self.rotation_degrees > 0 or self.zoom > 0 or self.shift > 0
 
     @property
     def views(self) -> int | None:
@@ -96,14 +132,16 @@ class Recipe(_Frozen):
         image_size: Height and width of the input in pixels.
         classes: Class keys in the order of the network's outputs.
         head: Dense layers between pooled features and softmax.
+        pooled_dropout: Share of the pooled features that are dropped while training.
         stages: Stretches of training, in order.
-        augmentation: How far a training image may be moved.
+        augmentation: How far a training image may be changed.
         class_weights: Whether rare classes weigh more in the loss.
         label_smoothing: Share of the truth that is spread over all classes.
         early_stopping_patience: Epochs without a lower validation loss after which a stage ends.
         plateau_patience: Epochs without a lower validation loss after which the learning rate is lowered.
         plateau_factor: What it is then multiplied with.
-        optimizer: "adam", "adamw" (with a weight decay of 0.004, Keras' own), "sgd" (with a momentum of 0.9).
+        optimizer: "adam", "adamw", "sgd" (with a momentum of 0.9).
+        weight_decay: Of "adamw": share of the learning rate by which weights shrink a step.
         precision: Of the arithmetic while training: "float32", or "mixed_bfloat16", with weights in float32.
         seed: From which initial weights, order, augmentation and dropout are drawn.
 
@@ -122,6 +160,7 @@ class Recipe(_Frozen):
     image_size: Annotated[int, Field(ge=32)]
     classes: Annotated[tuple[str, ...], Field(min_length=2)]
     head: tuple[HeadBlock, ...]
+    pooled_dropout: Share = 0.0
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
     augmentation: Augmentation = Augmentation()
     class_weights: bool = True
@@ -130,6 +169,7 @@ class Recipe(_Frozen):
     plateau_patience: Annotated[int, Field(ge=1)] = 3
     plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
     optimizer: Optimizer = "adam"
+    weight_decay: Annotated[float, Field(ge=0)] = 0.004
     precision: Precision = "float32"
     seed: int = 42
 

@@ -28,7 +28,7 @@ class Configuration(_Frozen):
         dropout: Share of the outputs of every dense layer of the head that are dropped.
         head_units: Width of each dense layer of the head.
         unfrozen_layers: Of the backbone, in the last stage: a number of layers, or "all".
-        augmentation: Rotation and zoom are multiplied with it.
+        augmentation: Rotation, zoom, shift and contrast are multiplied with it.
         label_smoothing: Share of the truth that is spread over all classes.
         optimizer: Which one.
 
@@ -69,12 +69,18 @@ class Configuration(_Frozen):
             stages.append(stage.model_copy(update=_given(changes)))
         turned = recipe.augmentation
         if self.augmentation is not None:
-            degrees, zoom = turned.rotation_degrees * self.augmentation, turned.zoom * self.augmentation
-            turned = turned.model_copy(update={"rotation_degrees": degrees, "zoom": zoom})
+            strengths = ("rotation_degrees", "zoom", "shift", "contrast")
+            changed = {name: getattr(turned, name) * self.augmentation for name in strengths}
+            turned = turned.model_copy(update=changed)
         rest = _given({"label_smoothing": self.label_smoothing, "optimizer": self.optimizer})
-        changed = recipe.model_dump() | rest
         return Recipe.model_validate(
-            {**changed, "stages": stages, "augmentation": turned, "head": self._head(recipe)}
+            {
+                **recipe.model_dump(),
+                **rest,
+                "stages": stages,
+                "augmentation": turned,
+                "head": self._head(recipe),
+            }
         )
 
     def _head(self, recipe: Recipe) -> tuple[HeadBlock, ...]:

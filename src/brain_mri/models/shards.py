@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from brain_mri.imaging.prepare import PrepareOptions
+
 Batch = tuple[NDArray[np.str_], NDArray[np.int64], NDArray[np.uint8]]
 """``scan_ids (b,)``, ``labels (b,)`` and ``pixels (b, height, width)``."""
 
@@ -23,6 +25,7 @@ class Shards(Protocol):
         label_counts: Images per label (index in the class order).
         image_size: Height and width of every image in pixels.
         classes: Class keys in the order of the labels.
+        prepare_options: How a scan became an image of the set.
         preparation: The same for sets of which no two share a scan, as those of all splits of one run do not.
     """
 
@@ -34,6 +37,8 @@ class Shards(Protocol):
     def label_counts(self) -> Mapping[int, int]: ...  # noqa: D102
     @property
     def image_size(self) -> int: ...  # noqa: D102
+    @property
+    def prepare_options(self) -> PrepareOptions: ...  # noqa: D102
     @property
     def classes(self) -> tuple[str, ...]: ...  # noqa: D102
 

@@ -77,11 +77,12 @@ class TrainingNetwork:
         else:
             self._base = trained_part(model, recipe, cut)
             self.signature = tuple(tf.TensorSpec((None, *tensor.shape), dtype) for tensor in cut.tensors)
-        self._pieces: list[tuple[keras.Model, float]] = []
+        self._pieces: list[tuple[keras.Model | None, float]] = []
         self.draws = DRAWS
         for layer in model.layers:
             if isinstance(layer, keras.layers.Dropout):
-                self._pieces.append((keras.Model(start, layer.input), layer.rate))
+                piece = None if layer.input is start else keras.Model(start, layer.input)
+                self._pieces.append((piece, layer.rate))
                 self.draws += layer.input.shape[-1]
                 start = layer.output
         self._pieces.append((keras.Model(start, model.output), 0.0))
@@ -101,7 +102,8 @@ class TrainingNetwork:
         training = draws is not None
         values, place = self._features(stored, draws), DRAWS
         for piece, rate in self._pieces:
-            values = piece(values, training=training)
+            if piece is not None:
+                values = piece(values, training=training)
             if rate and draws is not None:
                 width = values.shape[-1]
                 kept = draws[:, place : place + width] >= rate

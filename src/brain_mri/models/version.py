@@ -2,6 +2,7 @@
 
 classifier.keras       the network: grey in, replication and scaling inside
 graph.onnx             the same for an engine without TensorFlow
+preparation.json       how a scan becomes its input
 calibration.json       temperature and thresholds
 recipe.json            what it was built and trained by
 training_history.json  what happened
@@ -13,12 +14,13 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
+from brain_mri.imaging.prepare import PrepareOptions
 from brain_mri.models.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 NETWORK_FILE = "classifier.keras"
 GRAPH_FILE = "graph.onnx"
+PREPARATION_FILE = "preparation.json"
 CALIBRATION_FILE = "calibration.json"
 RECIPE_FILE = "recipe.json"
 HISTORY_FILE = "training_history.json"
@@ -61,6 +64,7 @@ class TrainedClassifier:
 
     network: keras.Model
     graph: bytes
+    preparation: PrepareOptions
     calibration: Calibration
     recipe: Recipe
     history: Mapping[str, Any]
@@ -71,6 +75,7 @@ class TrainedClassifier:
         return {
             NETWORK_FILE: _network_bytes(self.network),
             GRAPH_FILE: self.graph,
+            PREPARATION_FILE: _json_bytes(asdict(self.preparation)),
             CALIBRATION_FILE: _json_bytes(self.calibration.model_dump()),
             RECIPE_FILE: _json_bytes(self.recipe.model_dump(mode="json")),
             HISTORY_FILE: _json_bytes(self.history),
@@ -90,6 +95,7 @@ class TrainedClassifier:
         return cls(
             network=_network(read(NETWORK_FILE)),
             graph=read(GRAPH_FILE),
+            preparation=PrepareOptions(**json.loads(read(PREPARATION_FILE))),
             calibration=Calibration.model_validate_json(read(CALIBRATION_FILE)),
             recipe=Recipe.model_validate_json(read(RECIPE_FILE)),
             history=json.loads(read(HISTORY_FILE)),

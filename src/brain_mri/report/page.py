@@ -8,7 +8,9 @@ from typing import Any
 
 import jinja2
 
+from brain_mri.report.cards import data_card, model_card, repetition_rows, summary_sentences
 from brain_mri.report.repeat import repeat_command, run_settings, unwritable_settings
+from brain_mri.report.text import decimal, duration, interval, percent
 
 # Names and meanings of the metrics that people ask for; others are listed by their key.
 _METRICS = {
@@ -17,8 +19,9 @@ _METRICS = {
         "Balanced accuracy",
         "mean recall of the classes, rare ones counting like frequent ones",
     ),
+    "macro_precision": ("Macro precision", "mean precision of the classes"),
     "macro_f1": ("Macro F1", "mean F1 of the classes"),
-    "weighted_f1": ("Weighted F1", "the same, each class by its number of scans"),
+    "weighted_f1": ("Weighted F1", "mean F1, each class by its number of scans"),
     "weighted_precision": ("Weighted precision", "mean precision, each class by its number of scans"),
     "weighted_recall": ("Weighted recall", "mean recall, each class by its number of scans"),
     "roc_auc_macro": (
@@ -35,7 +38,7 @@ _METRICS = {
     "accuracy_answered": ("Accuracy where it answers", "share recognised among those"),
     "preprocessing_images_per_second": ("Preprocessing", "scans a second"),
 }
-_PER_CLASS = ("precision", "recall", "f1", "roc_auc")
+_PER_CLASS = ("precision", "recall", "specificity", "f1", "roc_auc")
 
 
 def build_page(
@@ -47,6 +50,10 @@ def build_page(
     exploration: Mapping[str, Any],
     training_history: Mapping[str, Any],
     model_metadata: Mapping[str, Any],
+    recipe: Mapping[str, Any],
+    version: str,
+    explanations: Mapping[str, Any],
+    repetitions: Mapping[str, Any],
     pictures: Mapping[str, bytes],
     synthetic: bool,
     sections: Sequence[Mapping[str, Any]] = (),
@@ -61,6 +68,10 @@ def build_page(
         exploration: As ``cohort.summary.summarise_cohort`` makes it.
         training_history: ``stages``, ``warnings``, ``device``, ``seconds``.
         model_metadata: What the model is, its calibration and the versions it was made with.
+        recipe: By which it was trained.
+        version: Of the model.
+        explanations: The catalog entry of that name.
+        repetitions: The catalog entry of that name.
         pictures: PNG bytes by figure name.
         synthetic: Whether to put up the banner "Synthetic data".
         sections: What other pipelines contribute: each a mapping with ``title`` and, as far as it has them,
@@ -80,13 +91,17 @@ def build_page(
         .get_template("report.html.j2")
         .render(
             metrics=metrics,
-            metric_rows=_metric_rows(metrics, report["names"]),
+            metric_rows=_metric_rows(metrics, report),
+            summary=summary_sentences(report, metrics, synthetic),
+            model_card=model_card(model_metadata, recipe, version, training_history),
+            data_card=data_card(split_metadata, exploration, synthetic),
+            explanations=explanations,
+            repetitions=repetition_rows(repetitions, report["names"]),
             report=report,
             names=report["names"],
             commonest=max((scores["support"] for scores in report["per_class"].values()), default=0),
             class_rows=_class_rows(split_metadata["counts"], exploration["class_weights"], report["names"]),
             split=split_metadata,
-            shares=", ".join(f"{name} {percent(share)}" for name, share in split_metadata["ratios"].items()),
             source=split_metadata["source"],
             exploration=exploration,
             history=training_history,
@@ -100,50 +115,17 @@ def build_page(
     )
 
 
-def percent(value: float | None) -> str:
-    r"""Write a share as people read it, "–" where there is none.
-
-    Example:
-        >>> percent(0.9744)
-        '97.4\xa0%'
-    """
-    return "–" if value is None else f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
-
-
-def decimal(value: float | None) -> str:
-    """Write a number as precisely as it is worth reading, "–" where there is none.
-
-    Example:
-        >>> decimal(0.97444), decimal(1640.2), decimal(5712)
-        ('0.9744', '1,640', '5,712')
-    """
-    if value is None:
-        return "–"
-    if isinstance(value, int) or abs(value) >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.4g}" if abs(value) >= 10 else f"{value:.4f}"
-
-
-def duration(seconds: float) -> str:
-    """Write a time in the unit that fits.
-
-    Example:
-        >>> duration(42), duration(754)
-        ('42 s', '13 min')
-    """
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-
-
 def _metric_rows(
-    metrics: Mapping[str, float | None], names: Mapping[str, str]
-) -> list[tuple[str, float | None, str]]:
-    """Name, value and meaning of every metric that the table per class does not show."""
-    shown_per_class = {f"{score}_{key}" for key in names for score in _PER_CLASS}
+    metrics: Mapping[str, float | None], report: Mapping[str, Any]
+) -> list[tuple[str, float | None, str, str]]:
+    """Name, value, 95 % interval and meaning of every metric that the table per class does not show."""
+    shown_per_class = {f"{score}_{key}" for key in report["names"] for score in _PER_CLASS}
     rows = []
     for key, value in metrics.items():
         if key not in shown_per_class:
             name, meaning = _METRICS.get(key, (key, ""))
-            rows.append((name, value, meaning))
+            ends = report["intervals"].get(key)
+            rows.append((name, value, f"{decimal(ends[0])} – {decimal(ends[1])}" if ends else "", meaning))
     return rows
 
 
@@ -168,5 +150,5 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, decimal=decimal, duration=duration)
+    environment.filters.update(percent=percent, decimal=decimal, duration=duration, interval=interval)
     return environment

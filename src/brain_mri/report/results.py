@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from brain_mri.evaluation.calibration import ReliabilityBin
 from brain_mri.evaluation.metrics import ClassScores, RocCurve
+from brain_mri.evaluation.selective import CoverageCurve
 from brain_mri.report.style import GRID, INK, MUTED, RIGHT, WIDTH, WRONG, class_colours, heading, new_figure
 
 _FEW = 10
@@ -27,12 +28,14 @@ class SamplePrediction:
         label: Display name of its class.
         predicted: Display name of the predicted class.
         confidence: Calibrated probability of the predicted class, in [0, 1].
+        maps: Where the network saw a class, float32 ``(height, width)`` in [0, 1]; which, says the figure.
     """
 
     pixels: NDArray[np.uint8]
     label: str
     predicted: str
     confidence: float
+    maps: tuple[NDArray[np.float32], ...] = ()
 
 
 def confusion_matrix(counts: ArrayLike, names: Mapping[str, str], synthetic: bool = False) -> Figure:
@@ -171,6 +174,42 @@ def calibration(
     return figure
 
 
+def coverage(curve: CoverageCurve, threshold: float, synthetic: bool = False) -> Figure:
+    """Draw the accuracy of the answers against the share of scans that are answered.
+
+    Args:
+        curve: As :func:`brain_mri.evaluation.selective.coverage_curve` returns it.
+        threshold: Confidence below which the classifier abstains; it is marked.
+        synthetic: Whether to mark the figure as synthetic data.
+    """
+    figure, axes = new_figure(WIDTH, 3.2, synthetic=synthetic)
+    panel: Axes = axes[0, 0]
+    share, accuracy = np.array(curve["coverage"]), np.array(curve["accuracy"])
+    panel.step(share, accuracy, where="post", color="#0072b2", linewidth=1.8)
+    answered = np.array(curve["threshold"]) >= threshold
+    if answered.any():
+        place = int(np.flatnonzero(answered)[-1])
+        panel.plot(share[place], accuracy[place], "o", color=INK)
+        gained = f"{share[place]:.1%} answered, {accuracy[place]:.2%} of those right"
+        panel.annotate(
+            f"confidence ≥ {threshold:.2f}:\n{gained}",
+            (share[place], accuracy[place]),
+            xytext=(-8, -34),
+            textcoords="offset points",
+            ha="right",
+            fontsize=9,
+            color=INK,
+        )
+    lowest = float(accuracy[share >= 0.1].min()) if (share >= 0.1).any() else float(accuracy.min())
+    panel.set(
+        xlim=(0, 1.01), ylim=(max(0.0, lowest - 0.25 * (1 - lowest) - 0.002), 1 + 0.02 * (1.05 - lowest))
+    )
+    panel.set(xlabel="coverage (share of scans that are answered)", ylabel="accuracy of the answers")
+    panel.grid(color=GRID)
+    heading(panel, "What abstaining gains")
+    return figure
+
+
 def sample_predictions(
     samples: Sequence[SamplePrediction], synthetic: bool = False, columns: int = 4
 ) -> Figure:
@@ -191,18 +230,88 @@ def sample_predictions(
     for panel in axes.flat[len(samples) :]:
         panel.set_axis_off()
     for panel, sample in zip(axes.flat, samples, strict=False):
-        right = sample.label == sample.predicted
-        colour = RIGHT if right else WRONG
-        # The marks say in shape what the colours say, for readers who do not see the difference.
-        title = f"✓ {sample.predicted} {sample.confidence:.0%}"
-        if not right:
-            title = f"✗ {sample.predicted} {sample.confidence:.0%}\nis {sample.label}"
-        panel.imshow(sample.pixels, cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
-        panel.set_title(title, fontsize=9, color=colour)
-        panel.set(xticks=[], yticks=[])
+        _draw_overlay(panel, sample.pixels, None)
+        colour = _verdict_colour(sample)
+        panel.set_title(_verdict(sample), fontsize=9, color=colour)
         for spine in panel.spines.values():
             spine.set(visible=True, color=colour, linewidth=2.5)
     return figure
+
+
+def gradcam(samples: Sequence[SamplePrediction], methods: Sequence[str], synthetic: bool = False) -> Figure:
+    """Draw scans above the maps of what spoke for the predicted class, a column a scan, a row a method.
+
+    Args:
+        samples: With a map for each method, in their order.
+        methods: What the maps are called.
+        synthetic: Whether to mark the figure as synthetic data.
+    """
+    rows = 1 + len(methods)
+    figure, axes = new_figure(WIDTH, 0.3 + rows * 0.97 * WIDTH / len(samples), rows, len(samples), synthetic)
+    for column, sample in enumerate(samples):
+        for panel, heat in zip(axes[:, column], (None, *sample.maps), strict=True):
+            _draw_overlay(panel, sample.pixels, heat)
+        axes[0, column].set_title(_verdict(sample), fontsize=9, color=_verdict_colour(sample))
+    for panel, method in zip(axes[:, 0], ("scan", *methods), strict=True):
+        panel.set_ylabel(method, fontsize=9)
+    return figure
+
+
+def failures(samples: Sequence[SamplePrediction], wrong: int, synthetic: bool = False) -> Figure:
+    """Draw mistakes: the scan, what spoke for the class it was taken for, and for the one it has.
+
+    Args:
+        samples: With two maps each: of the predicted and of the true class. There may be none.
+        wrong: How many mistakes there were in all.
+        synthetic: Whether to mark the figure as synthetic data.
+    """
+    if not samples:
+        figure, axes = new_figure(WIDTH, 1.2, synthetic=synthetic)
+        axes[0, 0].set_axis_off()
+        axes[0, 0].text(0.5, 0.5, "No test scan was taken for another class.", ha="center", va="center")
+        return figure
+    across = 2 if len(samples) > 1 else 1
+    rows = -(-len(samples) // across)
+    figure, axes = new_figure(
+        WIDTH, 0.3 + rows * (0.4 + 0.9 * WIDTH / (3 * across)), rows, 3 * across, synthetic
+    )
+    panels = axes.reshape(rows * across, 3)
+    for trio in panels[len(samples) :]:
+        for panel in trio:
+            panel.set_axis_off()
+    for trio, sample in zip(panels, samples, strict=False):
+        titles = (
+            f"is\n{sample.label}",
+            f"taken for\n{sample.predicted} {sample.confidence:.0%}",
+            f"spoke for\n{sample.label}",
+        )
+        for panel, heat, title in zip(trio, (None, *sample.maps), titles, strict=True):
+            _draw_overlay(panel, sample.pixels, heat)
+            panel.set_title(title, fontsize=8, color=WRONG if heat is sample.maps[0] else INK)
+    shown = "" if wrong == len(samples) else f", {len(samples)} of them shown"
+    figure.suptitle(f"{wrong} test scans were taken for another class{shown}.", fontsize=10)
+    return figure
+
+
+def _verdict(sample: SamplePrediction) -> str:
+    """Predicted class and confidence; the marks say in shape what the colours say."""
+    if sample.label == sample.predicted:
+        return f"✓ {sample.predicted} {sample.confidence:.0%}"
+    return f"✗ {sample.predicted} {sample.confidence:.0%}\nis {sample.label}"
+
+
+def _verdict_colour(sample: SamplePrediction) -> str:
+    return RIGHT if sample.label == sample.predicted else WRONG
+
+
+def _draw_overlay(panel: Axes, pixels: NDArray[np.uint8], heat: NDArray[np.float32] | None) -> None:
+    """A scan, under a map that lets it shine through where nothing spoke for the class."""
+    panel.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
+    if heat is not None:
+        panel.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=0.65 * np.sqrt(heat))
+    panel.set(xticks=[], yticks=[])
+    for spine in panel.spines.values():
+        spine.set_visible(False)
 
 
 def _draw_matrix(

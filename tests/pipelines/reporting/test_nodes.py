@@ -2,26 +2,34 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from brain_mri.datasets.versions import FolderVersion, VersionedFolderDataset
+from brain_mri.imaging.prepare import PrepareOptions
 from brain_mri.models.predict import Predictions
 from brain_mri.models.recipe import make_recipe
 from brain_mri.models.version import Calibration, TrainedClassifier
 from brain_mri.pipelines.reporting import nodes
 from brain_mri.pipelines.reporting.parameters import ReportingParameters
+from brain_mri.pipelines.reporting.predicting import (
+    OtherClassesError,
+    OtherScansError,
+    predict_test,
+    tabulate_predictions,
+)
 from brain_mri.report.speed import NOT_MEASURED
 from tests.array_shards import ArrayShards
 
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 CALIBRATION = Calibration(temperature=2.0, abstention_threshold=0.6, out_of_distribution_threshold=0.3)
 STATS = {"images_per_second": 1640.5}
-PARAMETERS = ReportingParameters(batch_size=4)
+PARAMETERS = ReportingParameters(batch_size=4, bootstrap_replicates=100)
 SPLIT = {"source": {"synthetic": True}}
+VERSION = FolderVersion("/nowhere", "2026-11-28", {})
 
 
 @pytest.fixture
@@ -39,7 +47,8 @@ def predict(rows: int, wrong: int, confidence: float = 0.97) -> pd.DataFrame:
     probabilities = np.full((rows, 4), (1 - confidence) / 3)
     probabilities[np.arange(rows), answers] = confidence
     scan_ids = np.array([f"{number:064x}" for number in range(rows)])
-    return nodes.tabulate_predictions(Predictions(scan_ids, labels, probabilities), CLASSES, CALIBRATION)
+    table = tabulate_predictions(Predictions(scan_ids, labels, probabilities), CLASSES, CALIBRATION)
+    return table.assign(duplicate_group=np.arange(rows) // 2)
 
 
 def make_shards(rows: int) -> ArrayShards:
@@ -51,7 +60,7 @@ def test_predictions_are_calibrated_and_sorted() -> None:
     answers = Predictions(
         np.array(["b", "a"]), np.array([0, 3]), np.array([[0.9, 0.1, 0, 0], [0.4, 0.3, 0.2, 0.1]], np.float32)
     )
-    table = nodes.tabulate_predictions(answers, CLASSES, CALIBRATION)
+    table = tabulate_predictions(answers, CLASSES, CALIBRATION)
     assert table["scan_id"].tolist() == ["a", "b"]
     assert table["label_name"].tolist() == ["pituitary", "glioma"]
     assert table["predicted_name"].tolist() == ["glioma", "glioma"]
@@ -81,6 +90,11 @@ def test_evaluation_counts_every_scan_and_says_what_abstaining_gives(calibration
         "Of 10 gliomas 9 were recognised; 1 was taken for meningioma."
     )
     assert report["names"]["notumor"] == "No tumour"
+    low, high = report["intervals"]["accuracy"]
+    assert 0.75 < low < 0.9 < high <= 1
+    assert report["groups"] == 20
+    assert report["sure"]["scans"] == 0  # softened, nothing is that sure
+    assert report["coverage_curve"]["coverage"][-1] == 1
 
 
 def test_evaluation_survives_abstaining_everywhere(calibration_only: FolderVersion) -> None:
@@ -124,6 +138,7 @@ def test_figures_and_report_are_made_from_what_evaluation_returns(calibration_on
         nodes.draw_per_class_metrics,
         nodes.draw_roc_curves,
         nodes.draw_calibration,
+        nodes.draw_coverage,
     ):
         figure = draw(report, SPLIT)
         assert any("Synthetic data" in text.get_text() for text in figure.texts), draw.__name__
@@ -164,7 +179,9 @@ def test_the_report_shows_benchmarks_only_where_they_were_run(
         split_metadata=SPLIT,
         preprocessing_stats={},
         exploration={},
-        classifier=cast(FolderVersion, None),
+        classifier=VERSION,
+        explanations={},
+        repetitions={},
         section_benchmarks=section,
         section_training=section,
         section_tuning={},
@@ -206,7 +223,7 @@ def test_a_search_is_shown_with_the_scans_that_it_was_done_on(
     }  # fmt: skip
     nodes.build_report(
         metrics={}, classification_report={}, split_metadata=SPLIT, preprocessing_stats={}, exploration={},
-        classifier=cast(FolderVersion, None), section_benchmarks={}, section_training={},
+        classifier=VERSION, explanations={}, repetitions={}, section_benchmarks={}, section_training={},
         section_tuning=section, runtime_vs_workers_png=b"workers",
     )  # fmt: skip
     shown = [page["paragraphs"] for page in given["sections"]]
@@ -222,7 +239,7 @@ def version(tmp_path: Path) -> FolderVersion:
     pooled = keras.layers.Flatten()(keras.layers.AveragePooling2D(16)(inputs))
     network = keras.Model(inputs, keras.layers.Softmax()(keras.layers.Rescaling(1 / 50)(pooled)))
     recipe = make_recipe("baseline", backbone="compact", weights=None, image_size=32, classes=CLASSES, seed=1)
-    classifier = TrainedClassifier(network, b"graph", CALIBRATION, recipe, {}, {})
+    classifier = TrainedClassifier(network, b"graph", PrepareOptions(32), CALIBRATION, recipe, {}, {})
     dataset = VersionedFolderDataset(filepath=str(tmp_path / "classifier"))
     dataset.save(classifier.to_files())
     return dataset.load()
@@ -238,16 +255,26 @@ def test_the_test_split_is_predicted_by_the_saved_version(
         row, column = divmod(int(label), 2)
         image[16 * row : 16 * row + 16, 16 * column : 16 * column + 16] = 200
     shards = ArrayShards(pixels, labels, CLASSES)
-    table = nodes.predict_test(version, shards, PARAMETERS)
+    manifest = pd.DataFrame(
+        {
+            "scan_id": [str(number) for number in range(10)],
+            "status": "accepted",
+            "duplicate_group": np.arange(10) // 2,
+        }
+    )
+    table = predict_test(version, shards, manifest, PARAMETERS)
     assert (table["label"] == table["predicted"]).all()
     assert len(table) == 10
     assert table["scan_id"].is_monotonic_increasing
     assert table["probability_glioma"][table["label"] == 0].to_numpy() == pytest.approx(
         np.exp(4) / (np.exp(4) + 3), rel=1e-4
     )
+    assert (table["duplicate_group"] == table["scan_id"].astype(int) // 2).all()
     assert "another preparation" not in caplog.text
-    nodes.predict_test(version, ArrayShards(pixels, labels, CLASSES, "another"), PARAMETERS)
+    with pytest.raises(OtherScansError, match="1 of 10 test scans"):
+        predict_test(version, shards, manifest[1:], PARAMETERS)
+    predict_test(version, ArrayShards(pixels, labels, CLASSES, "another"), manifest, PARAMETERS)
     assert "another preparation" in caplog.text
     other = ArrayShards(pixels, labels, CLASSES[::-1])
-    with pytest.raises(nodes.OtherClassesError, match="kedro run --pipelines=training,reporting"):
-        nodes.predict_test(version, other, PARAMETERS)
+    with pytest.raises(OtherClassesError, match="kedro run --pipelines=training,reporting"):
+        predict_test(version, other, manifest, PARAMETERS)

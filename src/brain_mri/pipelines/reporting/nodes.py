@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,9 +12,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from brain_mri.cohort.classes import ClassSet
 from brain_mri.datasets.versions import FolderVersion
-from brain_mri.evaluation.calibration import apply_temperature, reliability_bins
+from brain_mri.evaluation.bootstrap import bootstrap_intervals
+from brain_mri.evaluation.calibration import reliability_bins
 from brain_mri.evaluation.metrics import (
     classification_report,
     compute_metrics,
@@ -23,81 +22,23 @@ from brain_mri.evaluation.metrics import (
     interpret,
     roc_curves,
 )
-from brain_mri.models.predict import Predictions, predict_shards
+from brain_mri.evaluation.selective import coverage_curve
 from brain_mri.models.shards import Shards
 from brain_mri.models.version import (
     CALIBRATION_FILE,
     HISTORY_FILE,
     METADATA_FILE,
-    Calibration,
-    TrainedClassifier,
+    RECIPE_FILE,
 )
 from brain_mri.pipelines.reporting.parameters import ReportingParameters
+from brain_mri.pipelines.reporting.predicting import display_names
 from brain_mri.report import figures, results, speed
 from brain_mri.report.page import build_page
 
 log = logging.getLogger(__name__)
 
 EXAMPLES, WRONG_EXAMPLES = 12, 4
-
-
-class OtherClassesError(ValueError):
-    """Classifier and test split were made for different classes."""
-
-
-def predict_test(
-    classifier: FolderVersion, model_inputs_test: Shards, parameters: ReportingParameters
-) -> pd.DataFrame:
-    """Predict every scan of the test split, one forward pass each.
-
-    Returns:
-        A row per scan, sorted by ``scan_id``: ``label``, ``label_name``, ``predicted``, ``predicted_name``
-        (class indices and keys), ``confidence`` (largest calibrated probability), ``abstained``, and for
-        every class ``probability_<class>`` (the network's own) and ``calibrated_<class>``.
-
-    Raises:
-        OtherClassesError: Classifier and test split have different classes.
-        ValueError: There are no test scans.
-    """
-    trained = TrainedClassifier.from_files(classifier.read)
-    classes = trained.recipe.classes
-    if classes != tuple(model_inputs_test.classes):
-        raise OtherClassesError(
-            f"The classifier knows the classes {', '.join(classes)}; the test split has "
-            f"{', '.join(model_inputs_test.classes)}. Run `kedro run --pipelines=training,reporting`."
-        )
-    if trained.metadata.get("data", {}).get("preparation", "") != model_inputs_test.preparation:
-        log.warning(
-            "The classifier was trained on model inputs of another preparation than these test scans. Where "
-            "the splits were drawn anew since, it may have seen some of them: run training again."
-        )
-    start = time.perf_counter()
-    answers = predict_shards(trained.network, model_inputs_test, parameters.batch_size)
-    rate = len(answers.labels) / (time.perf_counter() - start)
-    log.info("Predicted %s test scans, %.0f scans/s.", f"{len(answers.labels):,}", rate)
-    return tabulate_predictions(answers, classes, trained.calibration)
-
-
-def tabulate_predictions(
-    answers: Predictions, classes: Sequence[str], calibration: Calibration
-) -> pd.DataFrame:
-    """Turn the network's answers into the table that :func:`predict_test` returns."""
-    labels, probabilities = answers.labels, answers.probabilities
-    calibrated = apply_temperature(probabilities, calibration.temperature)
-    predicted, confidence = calibrated.argmax(axis=1), calibrated.max(axis=1)
-    keys = np.array(classes, dtype=object)
-    columns = {
-        "scan_id": answers.scan_ids,
-        "label": labels,
-        "label_name": keys[labels],
-        "predicted": predicted,
-        "predicted_name": keys[predicted],
-        "confidence": confidence,
-        "abstained": confidence < calibration.abstention_threshold,
-        **{f"probability_{key}": probabilities[:, index] for index, key in enumerate(classes)},
-        **{f"calibrated_{key}": calibrated[:, index] for index, key in enumerate(classes)},
-    }
-    return pd.DataFrame(columns).sort_values("scan_id", ignore_index=True)
+SURE = 0.9  # confidence of which the summary says how often it was right
 
 
 def evaluate(
@@ -112,15 +53,17 @@ def evaluate(
         ``metrics``: the flat table, of calibrated probabilities (what users of the model see), with the
         uncalibrated ``…_uncalibrated`` beside it, ``coverage`` (share of scans not abstained from) and
         ``accuracy_answered`` (among those), ``preprocessing_images_per_second``.
-        ``classification_report``: what the figures and the page are made of, see the keys below.
+        ``classification_report``: what the figures and the page are made of, see the keys below. Its
+        ``intervals`` hold the lower and upper end of the 95 % interval of a metric by its name.
     """
     fitted = read_document(classifier, CALIBRATION_FILE)
-    names = _display_names(predictions)
+    names = display_names(predictions)
     classes = list(names)
     raw = predictions[[f"probability_{name}" for name in classes]].to_numpy()
     calibrated = predictions[[f"calibrated_{name}" for name in classes]].to_numpy()
     labels, predicted = predictions["label"].to_numpy(), predictions["predicted"].to_numpy()
     right, answered = labels == predicted, ~predictions["abstained"].to_numpy()
+    confidence = predictions["confidence"].to_numpy()
     bins = parameters.calibration_bins
     before = compute_metrics(labels, raw, classes, bins)
     metrics: dict[str, float | None] = {
@@ -137,9 +80,20 @@ def evaluate(
         "right": int(right.sum()),
         "abstained": int((~answered).sum()),
         "per_class": classification_report(labels, predicted, classes),
+        "intervals": bootstrap_intervals(
+            labels, calibrated, predictions["duplicate_group"], classes, parameters.seed,
+            parameters.bootstrap_replicates, bins=bins,
+        ),
+        "sure": {
+            "confidence": SURE,
+            "scans": int((confidence >= SURE).sum()),
+            "right": int(right[confidence >= SURE].sum()),
+        },
+        "groups": int(predictions["duplicate_group"].nunique()),
         "confusion_matrix": counts.tolist(),
         "sentences": interpret(counts, names),
         "roc_curves": roc_curves(labels, calibrated, classes),
+        "coverage_curve": coverage_curve(calibrated, labels),
         "calibration": {
             "temperature": fitted["temperature"],
             "abstention_threshold": fitted["abstention_threshold"],
@@ -148,8 +102,12 @@ def evaluate(
             "ece_before": before["ece"],
             "ece_after": metrics["ece"],
         },
-    }
-    log.info("Test split: %d of %d scans right (accuracy %.3f).", report["right"], len(labels), right.mean())
+    }  # fmt: skip
+    low, high = report["intervals"]["accuracy"]
+    log.info(
+        "Test split: %d of %d scans right (accuracy %.3f, 95 %% interval %.3f to %.3f).", report["right"],
+        len(labels), right.mean(), low, high,
+    )  # fmt: skip
     return metrics, report
 
 
@@ -184,6 +142,12 @@ def draw_calibration(report: Mapping[str, Any], split_metadata: Mapping[str, Any
     )
 
 
+def draw_coverage(report: Mapping[str, Any], split_metadata: Mapping[str, Any]) -> Figure:
+    """Draw the accuracy of the answers against the share of scans that are answered."""
+    threshold = report["calibration"]["abstention_threshold"]
+    return results.coverage(report["coverage_curve"], threshold, is_synthetic(split_metadata))
+
+
 def draw_sample_predictions(
     predictions: pd.DataFrame,
     model_inputs_test: Shards,
@@ -196,7 +160,7 @@ def draw_sample_predictions(
     pixels = {}
     for ids, _, images in model_inputs_test.batches(parameters.batch_size):
         pixels.update({key: image for key, image in zip(ids.tolist(), images, strict=True) if key in wanted})
-    names = _display_names(predictions)
+    names = display_names(predictions)
     samples = [
         results.SamplePrediction(pixels[scan_id], names[label], names[predicted], float(confidence))
         for scan_id, label, predicted, confidence in zip(
@@ -261,6 +225,8 @@ def build_report(
     preprocessing_stats: Mapping[str, Any],
     exploration: Mapping[str, Any],
     classifier: FolderVersion,
+    explanations: Mapping[str, Any],
+    repetitions: Mapping[str, Any],
     section_benchmarks: Mapping[str, Any],
     section_training: Mapping[str, Any],
     section_tuning: Mapping[str, Any],
@@ -296,7 +262,11 @@ def build_report(
         preprocessing_stats=preprocessing_stats,
         exploration=exploration,
         training_history=read_document(classifier, HISTORY_FILE),
-        model_metadata=read_document(classifier, METADATA_FILE),
+        model_metadata=metadata,
+        recipe=read_document(classifier, RECIPE_FILE),
+        version=classifier.version,
+        explanations=explanations,
+        repetitions=repetitions,
         pictures={name.removesuffix("_png"): content for name, content in pictures.items()},
         synthetic=is_synthetic(split_metadata),
         sections=sections,
@@ -311,10 +281,3 @@ def read_document(classifier: FolderVersion, name: str) -> dict[str, Any]:
 def is_synthetic(split_metadata: Mapping[str, Any]) -> bool:
     """Whether the data were drawn by our own generator."""
     return bool(split_metadata["source"]["synthetic"])
-
-
-def _display_names(predictions: pd.DataFrame) -> dict[str, str]:
-    """Display name of each class key, in class order, which the columns of probabilities keep."""
-    prefix = "calibrated_"
-    classes = tuple(name.removeprefix(prefix) for name in predictions.columns if name.startswith(prefix))
-    return {name: ClassSet(classes).display(name) for name in classes}

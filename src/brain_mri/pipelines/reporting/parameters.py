@@ -13,7 +13,8 @@ class ReportingParameters(BaseModel):
     Attributes:
         batch_size: Scans that go through the network at once.
         calibration_bins: Steps of confidence in the reliability diagram and the calibration error.
-        seed: Which test scans are shown as examples.
+        bootstrap_replicates: Draws of duplicate groups behind the 95 % intervals.
+        seed: Which test scans are shown as examples, and which groups are drawn.
 
     Example:
         >>> ReportingParameters().calibration_bins
@@ -24,4 +25,5 @@ class ReportingParameters(BaseModel):
 
     batch_size: Annotated[int, Field(ge=1)] = 64
     calibration_bins: Annotated[int, Field(ge=1)] = 15
+    bootstrap_replicates: Annotated[int, Field(ge=100)] = 2000
     seed: Annotated[int, Field(ge=0)] = 42

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kedro.pipeline import Pipeline, node
 
-from brain_mri.pipelines.reporting import nodes
+from brain_mri.pipelines.reporting import explanations, nodes, predicting, repetitions
 
 FIGURES = (
     "class_distribution",
@@ -15,6 +15,9 @@ FIGURES = (
     "per_class_metrics",
     "roc_curves",
     "calibration",
+    "coverage",
+    "gradcam",
+    "failures",
     "sample_predictions",
     "throughput_stages",
     "runtime_vs_workers",
@@ -32,8 +35,8 @@ def create_pipeline() -> Pipeline:
     return Pipeline(
         [
             node(
-                nodes.predict_test,
-                ["classifier", "model_inputs_test@shards", "params:reporting"],
+                predicting.predict_test,
+                ["classifier", "model_inputs_test@shards", "manifest", "params:reporting"],
                 "predictions",
                 name="predict_test",
             ),
@@ -66,6 +69,26 @@ def create_pipeline() -> Pipeline:
             ),
             node(nodes.draw_roc_curves, measured, "roc_curves", name="draw_roc_curves", tags="figures"),
             node(nodes.draw_calibration, measured, "calibration", name="draw_calibration", tags="figures"),
+            node(nodes.draw_coverage, measured, "coverage", name="draw_coverage", tags="figures"),
+            node(
+                explanations.explain_predictions,
+                [
+                    "predictions",
+                    "classifier",
+                    "model_inputs_test@shards",
+                    "split_metadata",
+                    "params:reporting",
+                ],
+                ["gradcam", "failures", "explanations"],
+                name="explain_predictions",
+                tags="figures",
+            ),
+            node(
+                repetitions.compare_repetitions,
+                ["classifier", "classifier_versions", "model_inputs_test@shards", "params:reporting"],
+                "repetitions",
+                name="compare_repetitions",
+            ),
             node(
                 nodes.draw_sample_predictions,
                 ["predictions", "model_inputs_test@shards", "split_metadata", "params:reporting"],
@@ -96,6 +119,8 @@ def create_pipeline() -> Pipeline:
                     "preprocessing_stats": "preprocessing_stats",
                     "exploration": "exploration",
                     "classifier": "classifier",
+                    "explanations": "explanations",
+                    "repetitions": "repetitions",
                     "section_benchmarks": "section_benchmarks",
                     "section_training": "section_training",
                     "section_tuning": "section_tuning",

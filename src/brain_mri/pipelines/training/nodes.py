@@ -14,12 +14,12 @@ import numpy as np
 from brain_mri.datasets.features import FeatureCache
 from brain_mri.datasets.shards import ShardSet
 from brain_mri.evaluation.calibration import (
-    abstention_threshold,
     apply_temperature,
     expected_calibration_error,
     fit_temperature,
     out_of_distribution_threshold,
 )
+from brain_mri.evaluation.selective import abstention_threshold
 from brain_mri.models.apart import train_apart
 from brain_mri.models.checkpoints import Checkpoints
 from brain_mri.models.estimate import best_precision
@@ -242,7 +242,9 @@ def publish_classifier(
     metadata["data"]["preparation"] = validation.preparation
     metadata["training_parameters"] = parameters.model_dump(mode="json")
     metadata["tuning"] = training_log["tuning"]
-    classifier = TrainedClassifier(network, graph.content, calibration, recipe, history, metadata)
+    classifier = TrainedClassifier(
+        network, graph.content, validation.prepare_options, calibration, recipe, history, metadata
+    )
     log.info(
         "Classifier: validation accuracy %.3f, temperature %.2f, abstains below %.2f, ONNX within %.1g.",
         metadata["validation"]["accuracy"], calibration.temperature, calibration.abstention_threshold,

@@ -1,0 +1,1 @@
+"""The trained classifier as an engine that needs no TensorFlow."""
