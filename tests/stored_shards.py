@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from brain_mri.datasets.shards import ShardSet, model_input_schema
+from brain_mri.models.shards import ArrayShards
 from brain_mri.storage.files import COMPLETE, open_filesystem, write_file
 from brain_mri.storage.parquet import write_parquet
-from tests.array_shards import ArrayShards
 
 
 def store(shards: ArrayShards, url: str, row_group: int) -> ShardSet:

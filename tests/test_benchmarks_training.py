@@ -33,7 +33,7 @@ def test_lines_of_the_loop_are_read(caplog: pytest.LogCaptureFixture) -> None:
     for stage in recipe.stages:
         caplog.clear()
         with caplog.at_level(logging.INFO, logger="brain_mri"):
-            _log_epoch(stage, record, Progress(1e-3), stops=False)
+            _log_epoch(stage, record, Progress(1e-3), stops=False, lowered=False)
         assert epoch_of(caplog.messages[0]) == (stage.name, pytest.approx(0.9375, abs=1e-3))
     assert [stage.name for stage in recipe.stages] == list(STAGES)
 

@@ -22,7 +22,9 @@ OF_EARLIER_RUNS = {
     "section_benchmarks",
     "section_training",
     "section_tuning",
+    "section_audit",
     "best_config",
+    "classifier_versions",
 }
 REPOSITORY = Path(__file__).resolve().parents[1]
 LAYERS = {"raw", "intermediate", "primary", "feature", "model_input", "models", "model_output", "reporting"}
@@ -33,9 +35,9 @@ def pipelines() -> dict[str, Pipeline]:
     return register_pipelines()
 
 
-def test_the_default_is_all_but_the_search_in_turn(pipelines: dict[str, Pipeline]) -> None:
+def test_the_default_leads_from_scans_to_a_report(pipelines: dict[str, Pipeline]) -> None:
     parts = ("ingestion", "preprocessing", "training", "reporting")
-    assert set(pipelines) == {*parts, "tuning", "__default__"}
+    assert set(pipelines) == {*parts, "tuning", "audit", "inference", "__default__"}
     assert {node.name for node in pipelines["__default__"].nodes} == {
         node.name for name in parts for node in pipelines[name].nodes
     }
@@ -56,7 +58,7 @@ def test_training_and_search_never_see_the_test_split(pipelines: dict[str, Pipel
 def test_every_node_gets_its_parameters_as_a_typed_object(pipelines: dict[str, Pipeline]) -> None:
     """Kedro passes a plain dict, in silence, where it cannot resolve the hints of a node."""
     found = 0
-    for node in (pipelines["__default__"] + pipelines["tuning"]).nodes:
+    for node in sum(pipelines.values(), Pipeline([])).nodes:
         hints = get_type_hints(node.func)
         for entry, argument in zip(node.inputs, inspect.signature(node.func).parameters, strict=False):
             if entry.startswith("params:"):
@@ -72,7 +74,7 @@ def test_every_entry_is_used_and_every_persistent_name_is_in_the_catalog(
     for path in sorted((REPOSITORY / "conf" / "base").glob("catalog*.yml")):
         text = path.read_text(encoding="utf-8")
         entries |= {name: entry for name, entry in yaml.safe_load(text).items() if not name.startswith("_")}
-    whole = pipelines["__default__"] + pipelines["tuning"]
+    whole = sum(pipelines.values(), Pipeline([]))
     used = {name for name in whole.datasets() if not name.startswith("params:")}
     assert used <= set(entries)
     # These are for notebooks; nodes and tasks read through handles.
@@ -82,7 +84,12 @@ def test_every_entry_is_used_and_every_persistent_name_is_in_the_catalog(
     }
     for name, entry in entries.items():
         assert entry["metadata"]["kedro-viz"]["layer"] in LAYERS, name  # type: ignore[index]
-        assert name == "raw" or str(entry["filepath"]).startswith("${globals:storage}/"), name
+        root = (
+            "${runtime_params:inference.output,${globals:storage}/"
+            if name == "scores"
+            else "${globals:storage}/"
+        )
+        assert name == "raw" or str(entry["filepath"]).startswith(root), name
 
 
 def test_listing_and_inspecting_start_neither_spark_nor_tensorflow() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -40,6 +41,7 @@ OUTPUTS = """
 07_model_output: predictions.parquet
 08_reporting: metrics.json report.html class_distribution.png sample_grid.png image_properties.png
   training_history.png confusion_matrix.png per_class_metrics.png roc_curves.png calibration.png
+  coverage.png gradcam.png failures.png explanations.json repetitions.json
   sample_predictions.png throughput_stages.png runtime_vs_workers.png
 """
 
@@ -213,6 +215,67 @@ def test_the_report_can_be_copied(finished: Path, tmp_path: Path) -> None:
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "Make one with `kedro run`" in output
+
+
+def _predict(storage: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "kedro", "predict", *words],
+        cwd=REPOSITORY,
+        env={**os.environ, "BRAIN_MRI_STORAGE": str(storage), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_folder_is_scored_as_the_test_split_was(finished: Path, source: Path, tmp_path: Path) -> None:
+    output, pictures = tmp_path / "scores.parquet", tmp_path / "pictures"
+    words = (str(source), "--csv", "--output", str(output), "--explain", str(pictures))
+    done = _predict(finished, *words)
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = pd.read_csv(io.StringIO(done.stdout), keep_default_na=False)  # nothing else is printed there
+    assert pd.read_parquet(output)["path"].tolist() == rows["path"].tolist()
+    manifest = pd.read_parquet(finished / "02_intermediate" / "manifest.parquet")
+    reasons = {
+        f"{source}/{path}": reason for path, reason in zip(manifest["path"], manifest["reason"], strict=True)
+    }
+    refused = set(manifest.loc[manifest["status"] == "quarantined", "path"])
+    assert set(rows.loc[rows["status"] == "refused", "path"]) == {f"{source}/{path}" for path in refused}
+    for row in rows[rows["status"] == "refused"].itertuples():
+        assert row.reason == reasons[row.path]
+    scored = rows[rows["status"] == "scored"].drop_duplicates("scan_id").set_index("scan_id")
+    predictions = pd.read_parquet(finished / "07_model_output" / "predictions.parquet").set_index("scan_id")
+    same = scored.loc[predictions.index]
+    assert (same["predicted_class"] == predictions["predicted_name"]).all()
+    np.testing.assert_allclose(same["confidence"].astype(float), predictions["confidence"], atol=1e-5)
+    assert len(list(pictures.rglob("*.png"))) == (rows["status"] == "scored").sum()
+    metrics = json.loads((finished / "07_model_output" / "score_metrics.json").read_text())
+    assert metrics["files"] == (rows["status"] == "scored").sum()
+    right = (rows["predicted_class"] == rows["label"])[rows["status"] == "scored"]
+    assert metrics["accuracy"] == pytest.approx(right.mean())
+
+
+def test_a_single_file_is_scored_without_a_jvm(finished: Path, source: Path, tmp_path: Path) -> None:
+    scan = sorted((source / "glioma").glob("*.jpg"))[0]
+    output = str(tmp_path / "scores.parquet")
+    done = _predict(finished, str(scan), "--json", "--output", output, PATH="/nonexistent", JAVA_HOME="")
+    assert done.returncode == 0, done.stderr[-3000:]
+    (row,) = json.loads(done.stdout)
+    assert row["path"] == str(scan)
+    assert row["status"] == "scored"
+    assert sum(row[f"probability_{name}"] for name in ("glioma", "meningioma", "notumor", "pituitary")) == (
+        pytest.approx(1)
+    )
+    nothing = tmp_path / "note.txt"
+    nothing.write_text("no picture")
+    done = _predict(finished, str(nothing), "--output", output)
+    assert done.returncode == 1
+    assert "refused: " in done.stdout
+    assert "No file could be scored" in done.stderr
+    done = _predict(finished, str(tmp_path / "nowhere"), "--output", output)
+    assert done.returncode == 1
+    assert "There is no file or folder at" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def _previews(storage: Path, folder: Path) -> dict[str, str]:

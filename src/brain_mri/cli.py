@@ -1,4 +1,4 @@
-"""The project's own commands beside Kedro's: `kedro check`, `cluster`, `download` and `report`.
+"""The project's own commands beside Kedro's: `kedro check`, `cluster`, `download`, `predict` and `report`.
 
 In these and in `kedro run`, an error that is written for people is shown as its sentence alone;
 `BRAIN_MRI_TRACEBACK=1` shows the stack too.
@@ -134,6 +134,55 @@ def report(env: str | None, output: Path | None, show: bool) -> None:
     print(f"Report: {page.resolve()}")
     if show and sys.stdout.isatty():
         webbrowser.open(page.resolve().as_uri())
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH…")
+@_ENVIRONMENT
+@click.option("--version", help="Of the classifier; default the latest.")
+@click.option("--output", help="Where the table goes; default 07_model_output under the storage root.")
+@click.option(
+    "--explain",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write a picture a file into this folder: what spoke for its class.",
+)
+@click.option("--csv", "form", flag_value="csv", help="Print the table as CSV, and nothing else.")
+@click.option("--json", "form", flag_value="json", help="Print the table as JSON, and nothing else.")
+@_errors_for_people
+def predict(  # noqa: PLR0917 - a parameter an option
+    paths: tuple[str, ...],
+    env: str | None,
+    version: str | None,
+    output: str | None,
+    explain: Path | None,
+    form: str | None,
+) -> None:
+    """Say what each PATH shows: a file, a folder of any depth, or a URL such as hdfs:///scans."""
+    from kedro.framework.startup import bootstrap_project
+    from kedro.io import Version
+
+    from brain_mri import predict as predicting
+    from brain_mri.datasets.versions import VersionedFolderDataset
+
+    bootstrap_project(_project())
+    given: dict[str, Any] = {"source": list(paths)} | ({"output": output} if output else {})
+    session = KedroSession.create(_project(), env=env, runtime_params={"inference": given})
+    with session:
+        session.run(pipeline_names=["inference"], load_versions={"classifier": version} if version else None)
+    session = KedroSession.create(_project(), env=env, runtime_params={"inference": given})
+    with session:
+        context = session.load_context()
+    scores = context.catalog.load("scores")
+    if explain:
+        folder = f"{_storage(context)}/06_models/classifier"
+        used = Version(scores.summary["model_version"], None)
+        predicting.write_explanations(
+            scores, VersionedFolderDataset(filepath=folder, version=used).load(), explain
+        )
+    writers = {"csv": predicting.write_csv, "json": predicting.write_json, None: predicting.write_text}
+    writers[form](scores, sys.stdout)
+    if not scores.summary["scored"]:
+        raise click.ClickException("No file could be scored; the table says why.")
 
 
 def _project() -> Path:

@@ -53,7 +53,9 @@ class ProjectHooks:
         check_parameters(self._parameters)
         storage = str(context.config_loader["globals"]["storage"])
         source = self._parameters.get("ingestion", {}).get("source") or os.environ.get("BRAIN_MRI_DATA")
-        if any(str(place).startswith("hdfs://") for place in (storage, source)):
+        scored = self._parameters.get("inference", {}).get("source") or []
+        scored = [scored] if isinstance(scored, str) else scored
+        if any(str(place).startswith("hdfs://") for place in (storage, source, *scored)):
             use_cluster(Path(context.project_path))  # before SPARK_MASTER is read
         filesystem = default_filesystem() if storage.startswith("hdfs://") else None
         session.configure(context.config_loader["spark"], filesystem)

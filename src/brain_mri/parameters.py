@@ -8,6 +8,8 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from brain_mri.pipelines.audit.parameters import AuditParameters
+from brain_mri.pipelines.inference.parameters import InferenceParameters
 from brain_mri.pipelines.ingestion.parameters import IngestionParameters
 from brain_mri.pipelines.preprocessing.parameters import PreprocessingParameters
 from brain_mri.pipelines.reporting.parameters import ReportingParameters
@@ -35,6 +37,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "training": TrainingParameters,
     "tuning": TuningParameters,
     "reporting": ReportingParameters,
+    "audit": AuditParameters,
+    "inference": InferenceParameters,
     "run": RunParameters,
 }
 

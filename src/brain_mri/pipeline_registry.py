@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from kedro.pipeline import Pipeline
 
-from brain_mri.pipelines import ingestion, preprocessing, reporting, training, tuning
+from brain_mri.pipelines import audit, inference, ingestion, preprocessing, reporting, training, tuning
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """Each pipeline by its name; the default is all but tuning, in turn."""
+    """Each pipeline by its name; the default is what leads from scans to a report, in turn."""
     pipelines = {
         "ingestion": ingestion.create_pipeline(),
         "preprocessing": preprocessing.create_pipeline(),
@@ -16,4 +16,10 @@ def register_pipelines() -> dict[str, Pipeline]:
         "reporting": reporting.create_pipeline(),
     }
     default = sum(pipelines.values(), Pipeline([]))
-    return {**pipelines, "tuning": tuning.create_pipeline(), "__default__": default}
+    return {
+        **pipelines,
+        "tuning": tuning.create_pipeline(),
+        "audit": audit.create_pipeline(),
+        "inference": inference.create_pipeline(),
+        "__default__": default,
+    }

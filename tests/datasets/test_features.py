@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from brain_mri.datasets.features import FeatureCache, FeatureSet
 from brain_mri.datasets.shards import Column, ShardSet
+from brain_mri.models.shards import ArrayShards
 from brain_mri.spark.launchers import ProcessLauncher
-from tests.array_shards import ArrayShards
 from tests.stored_shards import store
 
 COLUMNS = (Column("values_0", (2, 3), "float16"), Column("values_1", (), "float32"))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from brain_mri.evaluation.bootstrap import bootstrap_intervals
+from brain_mri.evaluation.bootstrap import bootstrap_difference, bootstrap_intervals
 from brain_mri.evaluation.metrics import compute_metrics
 
 CLASSES = ["a", "b", "c"]
@@ -70,6 +70,20 @@ def test_a_class_that_is_not_there_has_no_interval() -> None:
     intervals = bootstrap_intervals(labels[kept], probabilities[kept], groups[kept], CLASSES, seed=1)
     assert intervals["recall_c"] is None
     assert intervals["recall_a"] is not None
+
+
+def test_the_interval_of_a_difference_is_over_groups() -> None:
+    generator = np.random.default_rng(9)
+    groups = np.repeat(np.arange(80), 3)
+    first = np.repeat(generator.random(80) < 0.8, 3)
+    second = np.repeat(generator.random(80) < 0.9, 3)
+    low, high = bootstrap_difference(first, second, groups, seed=1)
+    gains = (second.astype(float) - first)[::3]
+    error = gains.std(ddof=1) / np.sqrt(80)
+    assert low == pytest.approx(gains.mean() - 1.96 * error, abs=0.01)
+    assert high == pytest.approx(gains.mean() + 1.96 * error, abs=0.01)
+    alone = bootstrap_difference(first, second, np.arange(240), seed=1)
+    assert alone[1] - alone[0] < 0.7 * (high - low)  # scan by scan, it would promise too much
 
 
 def test_columns_that_do_not_fit_are_refused() -> None:

@@ -10,7 +10,6 @@ from brain_mri.evaluation.calibration import (
     apply_temperature,
     expected_calibration_error,
     fit_temperature,
-    out_of_distribution_threshold,
     reliability_bins,
 )
 
@@ -89,12 +88,6 @@ def test_bins_hold_every_scan_once_and_the_edges() -> None:
     assert (empty["count"], empty["accuracy"], empty["confidence"]) == (0, None, None)
 
 
-def test_out_of_distribution_threshold_lets_all_but_the_quantile_pass() -> None:
-    probabilities, _ = draw_calibrated(seed=3, scans=1000)
-    threshold = out_of_distribution_threshold(probabilities, quantile=0.01)
-    assert (probabilities.max(axis=1) < threshold).mean() == pytest.approx(0.01, abs=0.001)
-
-
 @pytest.mark.parametrize(
     ("probabilities", "labels", "message"),
     [
@@ -114,7 +107,5 @@ def test_what_are_no_predictions_is_refused(probabilities: object, labels: objec
 def test_nonsense_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="positive"):
         apply_temperature([[0.5, 0.5]], 0.0)
-    with pytest.raises(ValueError, match="quantile"):
-        out_of_distribution_threshold([[0.5, 0.5]], 1.0)
     with pytest.raises(ValueError, match="bin"):
         reliability_bins([[0.5, 0.5]], [0], bins=0)

@@ -9,7 +9,7 @@ import pytest
 
 from brain_mri.datasets import CheckpointStore
 from brain_mri.models.recipe import Recipe, make_recipe
-from tests.array_shards import ArrayShards
+from brain_mri.models.shards import ArrayShards
 
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 

@@ -19,10 +19,10 @@ from brain_mri.models.apart import train_apart
 from brain_mri.models.loop import TrainingHistory
 from brain_mri.models.passes import TrainingDiverged
 from brain_mri.models.recipe import Recipe, make_recipe
+from brain_mri.models.shards import ArrayShards
 from brain_mri.models.together import train_together
 from brain_mri.spark.apart import ApartLauncher
 from brain_mri.spark.together import TogetherLauncher
-from tests.array_shards import ArrayShards
 from tests.models.conftest import CLASSES, bright_quadrants
 from tests.spark_workers import running_workers
 from tests.stored_shards import store

@@ -18,7 +18,7 @@ from brain_mri.models.checkpoints import (
 )
 from brain_mri.models.progress import EpochRecord, Progress
 from brain_mri.models.recipe import Recipe
-from tests.array_shards import ArrayShards
+from brain_mri.models.shards import ArrayShards
 
 
 def state(epochs: int = 1, key: str = "key") -> TrainingState:

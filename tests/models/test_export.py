@@ -9,7 +9,7 @@ import pytest
 from brain_mri.models import export
 from brain_mri.models.network import build_network
 from brain_mri.models.recipe import Recipe
-from tests.array_shards import ArrayShards
+from brain_mri.models.shards import ArrayShards
 
 pytestmark = pytest.mark.tensorflow
 
@@ -18,12 +18,14 @@ def test_the_graph_answers_as_the_network_for_any_batch(recipe: Recipe, validati
     import onnxruntime
 
     model = build_network(recipe)
-    graph = export.export_onnx(model, validation.pixels[:4, ..., None])
+    graph = export.export_onnx(model, recipe, validation.pixels[:4, ..., None])
     assert 0 <= graph.difference < 1e-5
     session = onnxruntime.InferenceSession(graph.content, providers=["CPUExecutionProvider"])
     images = validation.pixels[:7, ..., None].astype(np.float32)
-    (answers,) = session.run(None, {session.get_inputs()[0].name: images})
+    answers, features = session.run(None, {session.get_inputs()[0].name: images})
     np.testing.assert_allclose(answers, model(images, training=False), atol=1e-5)
+    pooled = model.get_layer("compact")(model.get_layer("scale")(images), training=False)
+    np.testing.assert_allclose(features, pooled, rtol=1e-4, atol=1e-5)
 
 
 def test_a_graph_that_answers_otherwise_is_refused(
@@ -31,7 +33,7 @@ def test_a_graph_that_answers_otherwise_is_refused(
 ) -> None:
     monkeypatch.setattr(export, "LARGEST_DIFFERENCE", -1.0)
     with pytest.raises(export.ExportError, match=r"differs from the network by .* on 4 images"):
-        export.export_onnx(build_network(recipe), validation.pixels[:4, ..., None])
+        export.export_onnx(build_network(recipe), recipe, validation.pixels[:4, ..., None])
 
 
 _EXPORT = """

@@ -13,8 +13,8 @@ from brain_mri.models.loop import train_classifier
 from brain_mri.models.network import build_network, set_trained_layers
 from brain_mri.models.passes import TrainingDiverged
 from brain_mri.models.recipe import Recipe, make_recipe
+from brain_mri.models.shards import ArrayShards
 from brain_mri.models.steps import TrainingNetwork, evaluate, make_evaluation_step, make_train_step
-from tests.array_shards import ArrayShards
 
 pytestmark = pytest.mark.tensorflow
 

@@ -6,7 +6,7 @@ import pytest
 from brain_mri.models.network import build_network
 from brain_mri.models.predict import predict_shards
 from brain_mri.models.recipe import Recipe
-from tests.array_shards import ArrayShards
+from brain_mri.models.shards import ArrayShards
 
 pytestmark = pytest.mark.tensorflow
 

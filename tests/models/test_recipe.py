@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -41,7 +42,7 @@ def test_head_first_trains_the_same_head_for_longer_and_the_last_layers_faster()
 
 
 def test_head_first_needs_a_pretrained_base() -> None:
-    with pytest.raises(ValueError, match=r"'compact' has none.*recipe=baseline"):
+    with pytest.raises(ValueError, match=r"'compact' has none.*recipe=best"):
         make_recipe("head_first", backbone="compact", weights=None, image_size=64, classes=CLASSES, seed=1)
 
 
@@ -67,3 +68,19 @@ def test_a_recipe_cannot_be_changed_or_extended() -> None:
         recipe.seed = 2  # type: ignore[misc]  # the point of the test
     with pytest.raises(ValidationError, match="momentum"):
         Recipe.model_validate({**recipe.model_dump(), "momentum": 0.9})
+
+
+@pytest.mark.parametrize("backbone", ["mobilenetv2", "resnet50"])
+def test_best_trains_all_layers_under_a_rate_that_rises_and_falls(backbone: str) -> None:
+    best = make_recipe("best", backbone=backbone, weights="imagenet", image_size=224, classes=CLASSES, seed=1)
+    (stage,) = best.stages
+    assert stage.unfrozen_layers == "all"
+    rates = [stage.rate_after(epochs, stage.learning_rate) for epochs in np.linspace(0, stage.epochs, 97)]
+    top = int(np.argmax(rates))
+    assert rates[0] == 0
+    assert rates[top] == stage.learning_rate
+    assert rates[-1] == pytest.approx(0, abs=1e-12)
+    assert (np.diff(rates[: top + 1]) > 0).all()
+    assert (np.diff(rates[top:]) < 0).all()
+    assert best.pooled_dropout > 0
+    assert not best.asks_twice

@@ -21,10 +21,10 @@ from brain_mri.datasets.shards import ShardSet
 from brain_mri.models.loop import TrainingHistory, train_classifier
 from brain_mri.models.passes import TrainingDiverged
 from brain_mri.models.recipe import HeadBlock, Recipe
+from brain_mri.models.shards import ArrayShards
 from brain_mri.models.together import train_together
 from brain_mri.spark.processes import Seat
 from brain_mri.spark.together import TogetherLauncher
-from tests.array_shards import ArrayShards
 from tests.spark_workers import running_workers
 from tests.stored_shards import store
 

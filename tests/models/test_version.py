@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from brain_mri.imaging.prepare import PrepareOptions
+from brain_mri.inference.classifier import Calibration
+from brain_mri.inference.novelty import make_reference
 from brain_mri.models.network import build_network
 from brain_mri.models.recipe import Recipe
-from brain_mri.models.version import Calibration, TrainedClassifier
-from tests.array_shards import ArrayShards
+from brain_mri.models.shards import ArrayShards
+from brain_mri.models.version import TrainedClassifier, seen_numbers
 
 
 @pytest.mark.tensorflow
@@ -18,17 +20,21 @@ def test_a_version_comes_back_from_its_files(recipe: Recipe, validation: ArraySh
         graph=b"graph",
         preparation=PrepareOptions(64, crop_to_head=True),
         calibration=calibration,
+        reference=make_reference(np.eye(3), seed=1),
         recipe=recipe,
         history={"stages": []},
         metadata={"notice": "für Menschen"},
+        seen=seen_numbers(np.array(["b" * 64, "a" * 64, "b" * 64])),
     )
     files = classifier.to_files()
     assert sorted(files) == [
         "calibration.json", "classifier.keras", "graph.onnx", "model_metadata.json", "preparation.json",
-        "recipe.json", "training_history.json",
+        "recipe.json", "reference_features.npy", "seen_scans.npy", "training_history.json",
     ]  # fmt: skip
     back = TrainedClassifier.from_files(files.__getitem__)
     assert (back.calibration, back.recipe, back.graph) == (calibration, recipe, b"graph")
+    np.testing.assert_array_equal(back.reference.features, np.eye(3))
+    assert back.seen.tolist() == [int("a" * 15, 16), int("b" * 15, 16)]
     assert back.preparation == classifier.preparation
     assert (back.history, back.metadata) == (classifier.history, classifier.metadata)
     pixels = validation.pixels[..., None]

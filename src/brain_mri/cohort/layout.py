@@ -80,9 +80,9 @@ def read_folder_layout(paths: Iterable[str], classes: ClassSet, fewest: int = 2)
     split_folders: set[str] = set()
     for path in sorted(paths):
         *folders, name = PurePosixPath(path).parts
-        if _ignored(folders, name):
+        if is_no_scan(path):
             continue
-        label = _class_of(path, folders, classes)
+        label = class_in_path(path, classes)
         if label is None:
             if name.lower().endswith(_IMAGE_SUFFIXES):
                 unknown["/".join(folders) or "."] += 1
@@ -153,12 +153,30 @@ def read_table_layout(table: pd.DataFrame, classes: ClassSet, fewest: int = 2) -
     return _layout(files.sort_values("path", ignore_index=True), description, classes, fewest)
 
 
-def _ignored(folders: Iterable[str], name: str) -> bool:
+def is_no_scan(path: str) -> bool:
+    """Whether a path is that of a hidden file, or of a mark that file managers leave.
+
+    Example:
+        >>> is_no_scan("glioma/.DS_Store"), is_no_scan("glioma/1.jpg")
+        (True, False)
+    """
+    *folders, name = PurePosixPath(path).parts
     hidden = any(part.startswith(".") for part in (*folders, name))
     return hidden or name.lower() in _MARKER_FILES or any(part.lower() in _MARKER_FOLDERS for part in folders)
 
 
-def _class_of(path: str, folders: Iterable[str], classes: ClassSet) -> str | None:
+def class_in_path(path: str, classes: ClassSet) -> str | None:
+    """The class that a folder of a path names, None where none does.
+
+    Raises:
+        SourceLayoutError: Its folders name several classes.
+
+    Example:
+        >>> from brain_mri.cohort.classes import DEFAULT_CLASSES
+        >>> class_in_path("Training/no_tumor/2.jpg", DEFAULT_CLASSES)
+        'notumor'
+    """
+    folders = PurePosixPath(path).parts[:-1]
     named = {label for folder in folders if (label := classes.resolve(folder)) is not None}
     if len(named) > 1:
         raise SourceLayoutError(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from brain_mri.datasets.originals import OriginalFilesDataset
     from brain_mri.datasets.prepared import PreparedParts, PreparedPartsDataset
     from brain_mri.datasets.scans import PackedScans, PackedScansDataset, SparkScansDataset
+    from brain_mri.datasets.scores import Scores, ScoresDataset
     from brain_mri.datasets.shard_datasets import ShardSetDataset, TensorFlowShardsDataset
     from brain_mri.datasets.shards import ShardSet
     from brain_mri.datasets.source import RawFolder, RawFolderDataset
@@ -45,6 +46,8 @@ __all__ = [
     "PreparedPartsDataset",
     "RawFolder",
     "RawFolderDataset",
+    "Scores",
+    "ScoresDataset",
     "ShardSet",
     "ShardSetDataset",
     "SparkScansDataset",
@@ -62,6 +65,7 @@ _MODULES = {
     "originals": ("OriginalFilesDataset",),
     "prepared": ("PreparedParts", "PreparedPartsDataset"),
     "scans": ("PackedScans", "PackedScansDataset", "SparkScansDataset"),
+    "scores": ("Scores", "ScoresDataset"),
     "shard_datasets": ("ShardSetDataset", "TensorFlowShardsDataset"),
     "shards": ("ShardSet",),
     "source": ("RawFolder", "RawFolderDataset"),

@@ -141,7 +141,7 @@ class _Files:
         self._kept: dict[str, bytes | Inspection] = {}
         room = _KEPT_ROW_GROUPS * parquet.ROW_GROUP_BYTES
         for path, url in block.files:
-            content = _read(url, limits)
+            content = read_source(url, limits)
             self.identities.append((path, _identity(content)))
             size = len(content) if isinstance(content, bytes) else 0
             if size <= room:
@@ -160,7 +160,7 @@ class _Files:
         content = self._kept.pop(path, None)
         if content is not None:
             return content
-        content = _read(self._urls[path], self.limits)
+        content = read_source(self._urls[path], self.limits)
         if _identity(content) != identity:
             raise SourceChangedError(
                 f"{self._urls[path]} changed while it was read. Let what writes there end, and run again."
@@ -168,8 +168,8 @@ class _Files:
         return content
 
 
-def _read(url: str, limits: DecodeLimits) -> bytes | Inspection:
-    """Content of one file; the inspection where it is too large, or cannot be read.
+def read_source(url: str, limits: DecodeLimits) -> bytes | Inspection:
+    """Content of one file of a source; the inspection where it is too large, or cannot be read.
 
     A file that cannot be read is refused like one that cannot be decoded.
 

@@ -139,6 +139,17 @@ class ShardSet:
             counts.update({int(label): count for label, count in record["labels"].items()})
         return dict(counts)
 
+    @property
+    def scan_ids(self) -> NDArray[np.str_]:
+        """The ids of all scans in the order of the files, read without their pixels."""
+        filesystem, path = open_filesystem(self.url, **self.options)
+        ids: list[str] = []
+        for record in self.summary["parts"]:
+            with filesystem.open(f"{path}/{record['name']}", "rb") as stream:
+                file = pq.ParquetFile(stream, pre_buffer=False)
+                ids += file.read(columns=["scan_id"], use_threads=False)["scan_id"].to_pylist()
+        return np.asarray(ids, dtype=np.str_)
+
     def first(self, rows: int) -> Batch:
         """The first scans in the order of the files, fewer if there are fewer."""
         return self.read(_cut(self.row_groups(), 0, rows))

@@ -83,6 +83,39 @@ def bootstrap_intervals(  # noqa: PLR0917 - scans in three columns, and how
     return intervals
 
 
+def bootstrap_difference(  # noqa: PLR0917 - scans in three columns, and how
+    first: ArrayLike,
+    second: ArrayLike,
+    groups: ArrayLike,
+    seed: int,
+    replicates: int = 2000,
+    level: float = 0.95,
+) -> tuple[float, float]:
+    """Return an interval for the difference of two accuracies on the same scans, second minus first.
+
+    Args:
+        first: Whether one classifier was right, bool ``(n,)``.
+        second: Likewise of the other.
+        groups: Duplicate group of each scan, ``(n,)``.
+        seed: Decides about the draws.
+        replicates: Number of draws.
+        level: Share of the intervals that should hold the true difference, in (0, 1).
+
+    Example:
+        >>> low, high = bootstrap_difference([False] * 50, [True] * 50, range(50), seed=1)
+        >>> low, high
+        (1.0, 1.0)
+    """
+    gains = np.asarray(second, dtype=np.float64) - np.asarray(first, dtype=np.float64)
+    _, number_of = np.unique(np.asarray(groups), return_inverse=True)
+    count = int(number_of.max()) + 1
+    sums, sizes = np.bincount(number_of, gains), np.bincount(number_of)
+    times = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=replicates)
+    drawn = (times @ sums) / (times @ sizes)
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
 def _draw(  # noqa: PLR0917
     values: NDArray[np.float64],
     numbers: NDArray[np.int64],

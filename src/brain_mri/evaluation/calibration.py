@@ -245,28 +245,3 @@ def _bins_of(confidence: NDArray[np.float64], bins: int) -> tuple[NDArray[np.flo
         raise ValueError(f"Expected at least one bin, got {bins}.")
     edges = np.linspace(0.0, 1.0, bins + 1)
     return edges, np.searchsorted(edges, confidence, side="left") - 1
-
-
-def out_of_distribution_threshold(calibrated: ArrayLike, quantile: float = 0.01) -> float:
-    """Find the confidence below which a scan is unlike those seen (Hendrycks and Gimpel, ICLR 2017).
-
-    The score is the largest calibrated probability; the threshold lets pass all but ``quantile`` of the
-    validation scans.
-
-    Args:
-        calibrated: Calibrated probabilities of validation scans, shape ``(n, k)``.
-        quantile: Share of genuine scans that may be refused, in [0, 1).
-
-    Returns:
-        The threshold in [0, 1]; a scan is out of distribution where ``confidence < threshold``.
-
-    Raises:
-        ValueError: If the quantile is not in [0, 1) or the probabilities are none.
-
-    Example:
-        >>> out_of_distribution_threshold([[0.6, 0.4], [0.9, 0.1]], quantile=0.0)
-        0.6
-    """
-    if not 0 <= quantile < 1:
-        raise ValueError(f"The quantile is a share in [0, 1), got {quantile}.")
-    return float(np.quantile(check_probabilities(calibrated).max(axis=1), quantile))

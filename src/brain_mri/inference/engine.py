@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +19,16 @@ def engine_version() -> str:
     return f"onnxruntime {importlib.metadata.version('onnxruntime')}"
 
 
-def open_engine(graph: bytes, threads: int = 0) -> Callable[[NDArray[np.float32]], list[NDArray[Any]]]:
+Engine: TypeAlias = Callable[[NDArray[np.float32]], list[NDArray[Any]]]
+"""From images float32 ``(n, h, w, 1)`` in [0, 255] to an array ``(n, …)`` an output, in their order."""
+
+
+def open_engine(graph: bytes, threads: int = 0) -> Engine:
     """Open an ONNX graph of one input.
 
     Args:
         graph: Content of the ``.onnx`` file.
         threads: That it may use; 0 for all cores.
-
-    Returns:
-        From images float32 ``(n, h, w, 1)`` in [0, 255] to an array ``(n, …)`` an output, in their order.
     """
     import onnxruntime
 

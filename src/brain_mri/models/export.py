@@ -15,9 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brain_mri.inference.engine import open_engine
+from brain_mri.models.cut import head_tensors
 
 if TYPE_CHECKING:
     import keras
+
+    from brain_mri.models.recipe import Recipe
 
 LARGEST_DIFFERENCE = 1e-4
 """Between a probability of the graph and of the network: float32 sums in another order stay far below."""
@@ -32,7 +35,7 @@ class ExportedGraph(NamedTuple):
 
     Attributes:
         content: Bytes of the ``.onnx`` file: grey values float32 ``(b, h, w, 1)`` in [0, 255] go in,
-            probabilities float32 ``(b, classes)`` come out.
+            probabilities float32 ``(b, classes)`` and what enters the head ``(b, features)`` come out.
         difference: Largest absolute difference of a probability on the images it was checked with.
     """
 
@@ -40,32 +43,45 @@ class ExportedGraph(NamedTuple):
     difference: float
 
 
-def export_onnx(model: keras.Model, images: NDArray[np.uint8]) -> ExportedGraph:
+def export_onnx(model: keras.Model, recipe: Recipe, images: NDArray[np.uint8]) -> ExportedGraph:
     """Export a network through tf2onnx and compare both on real images.
 
     Args:
         model: The classifier.
+        recipe: That it was built from.
         images: uint8 ``(n, h, w, 1)``, at least one, like those it was trained on.
 
     Raises:
         ExportError: The largest difference is above ``LARGEST_DIFFERENCE``.
 
     Example:
-        >>> export_onnx(model, images).difference < 1e-4  # doctest: +SKIP
+        >>> export_onnx(model, recipe, images).difference < 1e-4  # doctest: +SKIP
         True
     """
+    import keras
+
     pixels = images.astype(np.float32)
-    expected = np.asarray(model(pixels, training=False))
-    content = onnx_graph(model)
-    (answers,) = open_engine(content)(pixels)
+    both = keras.Model(model.input, [model.output, head_tensors(model, recipe)[1]], name=model.name)
+    expected = np.asarray(both(pixels, training=False)[0])
+    content = onnx_graph(both)
+    answers, _ = open_engine(content)(pixels)
+    return ExportedGraph(content, check_difference(answers, expected))
+
+
+def check_difference(answers: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    """The largest difference between probabilities of a graph and of its network, both ``(n, classes)``.
+
+    Raises:
+        ExportError: It is above ``LARGEST_DIFFERENCE``.
+    """
     difference = float(np.abs(answers - expected).max())
     if not difference <= LARGEST_DIFFERENCE:  # not a number is refused too
         raise ExportError(
-            f"The ONNX graph of {model.name} differs from the network by {difference:.2g} in a probability "
-            f"on {len(images)} images; at most {LARGEST_DIFFERENCE:g} is accepted. "
+            f"The ONNX graph differs from the network by {difference:.2g} in a probability on {len(answers)} "
+            f"images; at most {LARGEST_DIFFERENCE:g} is accepted. "
             "Check the versions of tf2onnx and Keras against requirements.lock."
         )
-    return ExportedGraph(content, difference)
+    return difference
 
 
 def onnx_graph(model: keras.Model) -> bytes:

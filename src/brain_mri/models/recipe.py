@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 BACKBONES = ("resnet50", "mobilenetv2", "compact")
-RECIPES = ("baseline", "head_first")
+RECIPES = ("baseline", "best", "head_first")
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Precision = Literal["float32", "mixed_bfloat16"]
@@ -221,7 +221,8 @@ def make_recipe(
             the head until it learns no more, then the last layers for fewer epochs at 20 times the rate:
             linear probing, then fine-tuning (Kumar et al., "Fine-Tuning can Distort Pretrained Features and
             Underperform Out-of-Distribution", ICLR 2022). Behind cached features (`augmented_copies`) its
-            many epochs of the head take seconds.
+            many epochs of the head take seconds. "best" trains all layers at once under a rate that rises
+            and falls along a cosine, on images that are moved further.
         backbone: One of ``BACKBONES``.
         weights: As in :class:`Recipe`.
         image_size: Height and width of the model inputs in pixels.
@@ -238,12 +239,15 @@ def make_recipe(
     """
     known_name(name, RECIPES, "recipe")
     known_name(backbone, BACKBONES, "backbone")
-    if backbone == "compact" and name != "baseline":
+    if backbone == "compact" and name == "head_first":
         raise ValueError(
             f"Recipe {name!r} first trains the head on a pretrained base, and 'compact' has none. Ask for "
-            "training.recipe=baseline, or for training.backbone=resnet50 or mobilenetv2."
+            "training.recipe=best, or for training.backbone=resnet50 or mobilenetv2."
         )
-    own = _compact() if backbone == "compact" else _pretrained(backbone, name)
+    if backbone == "compact":
+        own = _compact()
+    else:
+        own = _best(backbone) if name == "best" else _pretrained(backbone, name)
     stages: tuple[Stage, ...] = own.pop("stages")
     if epochs is not None:
         stages = tuple(stage.model_copy(update={"epochs": min(stage.epochs, epochs)}) for stage in stages)
@@ -285,6 +289,24 @@ def _pretrained(backbone: str, name: str) -> dict[str, Any]:
             ),
         ),
         **own,
+    }  # fmt: skip
+
+
+def _best(backbone: str) -> dict[str, Any]:
+    """All layers from the start, each image as it never was before."""
+    return {
+        "head": (),
+        "pooled_dropout": 0.4,
+        "stages": (
+            Stage(
+                name="all layers", epochs=24, batch_size=32, unfrozen_layers="all", schedule="cosine",
+                learning_rate={"resnet50": 2e-4, "mobilenetv2": 8e-4}[backbone], warm_up_epochs=1.5,
+            ),
+        ),
+        "augmentation": Augmentation(rotation_degrees=18, zoom=0.12, shift=0.06, contrast=0.2),
+        "class_weights": False,
+        "label_smoothing": 0.05,
+        "optimizer": "adamw",
     }  # fmt: skip
 
 

@@ -25,7 +25,8 @@ class Configuration(_Frozen):
         learning_rate: Of the first stage.
         fine_tuning_rate: Learning rate of the stages behind it.
         batch_size: Images a step, of all stages.
-        dropout: Share of the outputs of every dense layer of the head that are dropped.
+        dropout: Share of the outputs of every dense layer of the head that are dropped, and of the pooled
+            features where the recipe drops some of those.
         head_units: Width of each dense layer of the head.
         unfrozen_layers: Of the backbone, in the last stage: a number of layers, or "all".
         augmentation: Rotation, zoom, shift and contrast are multiplied with it.
@@ -73,6 +74,8 @@ class Configuration(_Frozen):
             changed = {name: getattr(turned, name) * self.augmentation for name in strengths}
             turned = turned.model_copy(update=changed)
         rest = _given({"label_smoothing": self.label_smoothing, "optimizer": self.optimizer})
+        if self.dropout is not None and recipe.pooled_dropout:
+            rest["pooled_dropout"] = self.dropout
         return Recipe.model_validate(
             {
                 **recipe.model_dump(),
@@ -86,9 +89,9 @@ class Configuration(_Frozen):
     def _head(self, recipe: Recipe) -> tuple[HeadBlock, ...]:
         blocks = recipe.head
         if self.head_units is not None:
-            last = len(blocks) - 1
+            known = blocks or (HeadBlock(units=1),)
             blocks = tuple(
-                blocks[min(number, last)].model_copy(update={"units": units})
+                known[min(number, len(known) - 1)].model_copy(update={"units": units})
                 for number, units in enumerate(self.head_units)
             )
         if self.dropout is not None:

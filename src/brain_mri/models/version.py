@@ -1,16 +1,19 @@
 """A trained classifier as the files of one version, and back.
 
 classifier.keras       the network: grey in, replication and scaling inside
-graph.onnx             the same for an engine without TensorFlow
+graph.onnx             the same for an engine without TensorFlow, with the pooled features
 preparation.json       how a scan becomes its input
 calibration.json       temperature and thresholds
+reference_features.npy what the network makes of training scans, to tell what is unlike them
 recipe.json            what it was built and trained by
 training_history.json  what happened
 model_metadata.json    what it is, from which data, with which libraries
+seen_scans.npy         numbers of the scans that it was trained and validated on
 """
 
 from __future__ import annotations
 
+import io
 import json
 import tempfile
 from collections.abc import Callable, Mapping
@@ -18,38 +21,28 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
+import numpy as np
+from numpy.typing import NDArray
 
 from brain_mri.imaging.prepare import PrepareOptions
+from brain_mri.inference.classifier import (
+    CALIBRATION_FILE,
+    GRAPH_FILE,
+    PREPARATION_FILE,
+    RECIPE_FILE,
+    REFERENCE_FILE,
+    Calibration,
+)
+from brain_mri.inference.novelty import Reference
 from brain_mri.models.recipe import Recipe
 
 if TYPE_CHECKING:
     import keras
 
 NETWORK_FILE = "classifier.keras"
-GRAPH_FILE = "graph.onnx"
-PREPARATION_FILE = "preparation.json"
-CALIBRATION_FILE = "calibration.json"
-RECIPE_FILE = "recipe.json"
 HISTORY_FILE = "training_history.json"
 METADATA_FILE = "model_metadata.json"
-
-
-class Calibration(BaseModel):
-    """How to read the network's probabilities.
-
-    Attributes:
-        temperature: Probabilities are softmax(log(p) / temperature).
-        abstention_threshold: Below this largest calibrated probability the classifier should abstain.
-        out_of_distribution_threshold: Below this largest calibrated probability the image is unlike those it
-            was trained for.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    temperature: float
-    abstention_threshold: float
-    out_of_distribution_threshold: float
+SEEN_FILE = "seen_scans.npy"
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,9 +59,11 @@ class TrainedClassifier:
     graph: bytes
     preparation: PrepareOptions
     calibration: Calibration
+    reference: Reference
     recipe: Recipe
     history: Mapping[str, Any]
     metadata: Mapping[str, Any]
+    seen: NDArray[np.int64]
 
     def to_files(self) -> dict[str, bytes]:
         """Return file name → content."""
@@ -77,9 +72,11 @@ class TrainedClassifier:
             GRAPH_FILE: self.graph,
             PREPARATION_FILE: _json_bytes(asdict(self.preparation)),
             CALIBRATION_FILE: _json_bytes(self.calibration.model_dump()),
+            REFERENCE_FILE: self.reference.to_bytes(),
             RECIPE_FILE: _json_bytes(self.recipe.model_dump(mode="json")),
             HISTORY_FILE: _json_bytes(self.history),
             METADATA_FILE: _json_bytes(self.metadata),
+            SEEN_FILE: _array_bytes(self.seen),
         }
 
     @classmethod
@@ -97,10 +94,36 @@ class TrainedClassifier:
             graph=read(GRAPH_FILE),
             preparation=PrepareOptions(**json.loads(read(PREPARATION_FILE))),
             calibration=Calibration.model_validate_json(read(CALIBRATION_FILE)),
+            reference=Reference.from_bytes(read(REFERENCE_FILE)),
             recipe=Recipe.model_validate_json(read(RECIPE_FILE)),
             history=json.loads(read(HISTORY_FILE)),
             metadata=json.loads(read(METADATA_FILE)),
+            seen=read_seen(read),
         )
+
+
+def seen_numbers(scan_ids: NDArray[np.str_]) -> NDArray[np.int64]:
+    """Numbers that scans are known by in a version: the first 60 bits of their ids, sorted, each once.
+
+    Args:
+        scan_ids: sha256 as hexadecimal digits, shape ``(n,)``.
+
+    Example:
+        >>> seen_numbers(np.array(["00000000000001a" + "0" * 49]))
+        array([26])
+    """
+    return np.unique(np.array([int(scan_id[:15], 16) for scan_id in scan_ids.tolist()], dtype=np.int64))
+
+
+def read_seen(read: Callable[[str], bytes]) -> NDArray[np.int64]:
+    """The numbers of the scans that a version was trained and validated on."""
+    return np.asarray(np.load(io.BytesIO(read(SEEN_FILE)), allow_pickle=False), dtype=np.int64)
+
+
+def _array_bytes(values: NDArray[np.int64]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, values)
+    return buffer.getvalue()
 
 
 def _json_bytes(value: Mapping[str, Any]) -> bytes:

@@ -36,6 +36,10 @@ _METRICS = {
     "brier_uncalibrated": ("Brier score, uncalibrated", "the same for the network's own probabilities"),
     "coverage": ("Coverage", "share of test scans on which the classifier would not abstain"),
     "accuracy_answered": ("Accuracy where it answers", "share recognised among those"),
+    "out_of_distribution_share": (
+        "Unlike training scans",
+        "share of test scans that would be refused as no brain MRI",
+    ),
     "preprocessing_images_per_second": ("Preprocessing", "scans a second"),
 }
 _PER_CLASS = ("precision", "recall", "specificity", "f1", "roc_auc")

@@ -173,6 +173,11 @@ def _check_session(session: SparkSession) -> None:
             )
 
 
+def is_local() -> bool:
+    """Whether Spark runs inside this process, and so sees the files of this machine; no JVM starts."""
+    return _wanted_master().startswith("local")
+
+
 def _wanted_master() -> str:
     return _settings.get("spark.master", "local[*]")
 

@@ -1,28 +1,31 @@
 from __future__ import annotations
 
 import base64
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 
 from brain_mri.datasets.versions import FolderVersion, VersionedFolderDataset
-from brain_mri.imaging.prepare import PrepareOptions
-from brain_mri.models.predict import Predictions
+from brain_mri.evaluation.calibration import apply_temperature
+from brain_mri.inference.classifier import Answers, Calibration
+from brain_mri.inference.novelty import make_reference
 from brain_mri.models.recipe import make_recipe
-from brain_mri.models.version import Calibration, TrainedClassifier
+from brain_mri.models.shards import ArrayShards
 from brain_mri.pipelines.reporting import nodes
 from brain_mri.pipelines.reporting.parameters import ReportingParameters
 from brain_mri.pipelines.reporting.predicting import (
     OtherClassesError,
     OtherScansError,
     predict_test,
-    tabulate_predictions,
+    tabulate_answers,
 )
 from brain_mri.report.speed import NOT_MEASURED
-from tests.array_shards import ArrayShards
+from tests.linear_graphs import linear_graph
 
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 CALIBRATION = Calibration(temperature=2.0, abstention_threshold=0.6, out_of_distribution_threshold=0.3)
@@ -40,6 +43,14 @@ def calibration_only(tmp_path: Path) -> FolderVersion:
     return dataset.load()
 
 
+def answers_of(probabilities: NDArray[np.float64]) -> Answers:
+    """What the engine makes of a network's probabilities; nothing is strange to it."""
+    calibrated = apply_temperature(probabilities, CALIBRATION.temperature)
+    near = np.zeros(len(probabilities))
+    abstained = calibrated.max(axis=1) < CALIBRATION.abstention_threshold
+    return Answers(probabilities.astype(np.float32), calibrated, near, abstained, near > 0)
+
+
 def predict(rows: int, wrong: int, confidence: float = 0.97) -> pd.DataFrame:
     """A table of predictions of which the first `wrong` scan ids are wrong."""
     labels = np.arange(rows) % 4
@@ -47,7 +58,7 @@ def predict(rows: int, wrong: int, confidence: float = 0.97) -> pd.DataFrame:
     probabilities = np.full((rows, 4), (1 - confidence) / 3)
     probabilities[np.arange(rows), answers] = confidence
     scan_ids = np.array([f"{number:064x}" for number in range(rows)])
-    table = tabulate_predictions(Predictions(scan_ids, labels, probabilities), CLASSES, CALIBRATION)
+    table = tabulate_answers(scan_ids, labels, answers_of(probabilities), CLASSES)
     return table.assign(duplicate_group=np.arange(rows) // 2)
 
 
@@ -56,19 +67,17 @@ def make_shards(rows: int) -> ArrayShards:
     return ArrayShards(pixels, np.arange(rows, dtype=np.int64) % 4, CLASSES)
 
 
-def test_predictions_are_calibrated_and_sorted() -> None:
-    answers = Predictions(
-        np.array(["b", "a"]), np.array([0, 3]), np.array([[0.9, 0.1, 0, 0], [0.4, 0.3, 0.2, 0.1]], np.float32)
-    )
-    table = tabulate_predictions(answers, CLASSES, CALIBRATION)
-    assert table["scan_id"].tolist() == ["a", "b"]
-    assert table["label_name"].tolist() == ["pituitary", "glioma"]
+def test_answers_become_a_table() -> None:
+    answers = answers_of(np.array([[0.9, 0.1, 0, 0], [0.4, 0.3, 0.2, 0.1]]))
+    table = tabulate_answers(np.array(["b", "a"]), np.array([0, 3]), answers, CLASSES)
+    assert table["scan_id"].tolist() == ["b", "a"]
+    assert table["label_name"].tolist() == ["glioma", "pituitary"]
     assert table["predicted_name"].tolist() == ["glioma", "glioma"]
     roots = np.sqrt([0.9, 0.1])  # temperature 2 takes the square root of every probability
-    assert table["confidence"][1] == pytest.approx(roots[0] / roots.sum(), rel=1e-5)
-    assert table["confidence"][1] == table["calibrated_glioma"][1]
-    assert table["probability_glioma"][1] == pytest.approx(0.9)
-    assert table["abstained"].tolist() == [True, False]
+    assert table["confidence"][0] == pytest.approx(roots[0] / roots.sum(), rel=1e-5)
+    assert table["confidence"][0] == table["calibrated_glioma"][0]
+    assert table["probability_glioma"][0] == pytest.approx(0.9)
+    assert table["abstained"].tolist() == [False, True]
 
 
 def test_evaluation_counts_every_scan_and_says_what_abstaining_gives(calibration_only: FolderVersion) -> None:
@@ -182,9 +191,11 @@ def test_the_report_shows_benchmarks_only_where_they_were_run(
         classifier=VERSION,
         explanations={},
         repetitions={},
+        section_comparison={},
         section_benchmarks=section,
         section_training=section,
         section_tuning={},
+        section_audit={},
         runtime_vs_workers_png=b"workers",
         calibration_png=b"bins",
     )
@@ -223,8 +234,9 @@ def test_a_search_is_shown_with_the_scans_that_it_was_done_on(
     }  # fmt: skip
     nodes.build_report(
         metrics={}, classification_report={}, split_metadata=SPLIT, preprocessing_stats={}, exploration={},
-        classifier=VERSION, explanations={}, repetitions={}, section_benchmarks={}, section_training={},
-        section_tuning=section, runtime_vs_workers_png=b"workers",
+        classifier=VERSION, explanations={}, repetitions={}, section_comparison={},
+        section_benchmarks={}, section_training={},
+        section_tuning=section, section_audit={}, runtime_vs_workers_png=b"workers",
     )  # fmt: skip
     shown = [page["paragraphs"] for page in given["sections"]]
     assert shown == ([expected] if expected else [])
@@ -233,19 +245,24 @@ def test_a_search_is_shown_with_the_scans_that_it_was_done_on(
 @pytest.fixture
 def version(tmp_path: Path) -> FolderVersion:
     """A saved classifier whose answer is the quadrant that is brightest."""
-    import keras
-
-    inputs = keras.Input((32, 32, 1))
-    pooled = keras.layers.Flatten()(keras.layers.AveragePooling2D(16)(inputs))
-    network = keras.Model(inputs, keras.layers.Softmax()(keras.layers.Rescaling(1 / 50)(pooled)))
+    weights = np.zeros((2, 16, 2, 16, 4))
+    for label in range(4):
+        weights[label // 2, :, label % 2, :, label] = 1 / 256 / 50
     recipe = make_recipe("baseline", backbone="compact", weights=None, image_size=32, classes=CLASSES, seed=1)
-    classifier = TrainedClassifier(network, b"graph", PrepareOptions(32), CALIBRATION, recipe, {}, {})
     dataset = VersionedFolderDataset(filepath=str(tmp_path / "classifier"))
-    dataset.save(classifier.to_files())
+    dataset.save(
+        {
+            "graph.onnx": linear_graph(weights.reshape(-1, 4), 32),
+            "preparation.json": json.dumps({"image_size": 32}).encode(),
+            "calibration.json": CALIBRATION.model_dump_json().encode(),
+            "reference_features.npy": make_reference(np.eye(4)[[0, 1, 2] * 5], 1).to_bytes(),
+            "recipe.json": recipe.model_dump_json().encode(),
+            "model_metadata.json": b"{}",
+        }
+    )
     return dataset.load()
 
 
-@pytest.mark.tensorflow
 def test_the_test_split_is_predicted_by_the_saved_version(
     version: FolderVersion, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -270,6 +287,7 @@ def test_the_test_split_is_predicted_by_the_saved_version(
         np.exp(4) / (np.exp(4) + 3), rel=1e-4
     )
     assert (table["duplicate_group"] == table["scan_id"].astype(int) // 2).all()
+    assert table["out_of_distribution"].tolist() == (table["label"] == 3).tolist()  # it was trained on others
     assert "another preparation" not in caplog.text
     with pytest.raises(OtherScansError, match="1 of 10 test scans"):
         predict_test(version, shards, manifest[1:], PARAMETERS)

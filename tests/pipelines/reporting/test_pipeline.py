@@ -7,7 +7,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from brain_mri.pipelines.reporting import create_pipeline, nodes
+from brain_mri.pipelines.reporting import create_pipeline
 from brain_mri.pipelines.reporting.parameters import ReportingParameters
 from brain_mri.pipelines.reporting.pipeline import FIGURES
 from brain_mri.report.page import build_page
@@ -46,10 +46,8 @@ def test_figures_can_be_drawn_alone_by_their_tag() -> None:
         "explanations"
     }
     modules = {node.func.__module__ for node in create_pipeline().nodes}
-    assert modules == {
-        nodes.__name__,
-        *(f"brain_mri.pipelines.reporting.{part}" for part in ("predicting", "explanations", "repetitions")),
-    }
+    parts = ("comparison", "explanations", "nodes", "predicting", "repetitions")
+    assert modules == {f"brain_mri.pipelines.reporting.{part}" for part in parts}
 
 
 def test_parameters_in_the_file_are_the_defaults_and_others_are_refused() -> None:

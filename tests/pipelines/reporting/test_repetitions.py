@@ -4,40 +4,21 @@ import json
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from kedro.io import Version
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
 from brain_mri.datasets.versions import FolderVersion, FolderVersionsDataset, VersionedFolderDataset
+from brain_mri.inference.classifier import Calibration
+from brain_mri.inference.novelty import make_reference
 from brain_mri.models.recipe import make_recipe
-from brain_mri.models.version import Calibration
+from brain_mri.models.shards import ArrayShards
 from brain_mri.pipelines.reporting.parameters import ReportingParameters
 from brain_mri.pipelines.reporting.repetitions import compare_repetitions, find_repetitions
-from tests.array_shards import ArrayShards
+from tests.linear_graphs import linear_graph
 
 CLASSES = ("left", "right")
 SIZE = 32
-
-
-def graph_of(weights: NDArray[np.float32]) -> bytes:
-    """An ONNX graph: the softmax of a weighted sum of the pixels."""
-    nodes = [
-        helper.make_node("Flatten", ["images"], ["flat"]),
-        helper.make_node("MatMul", ["flat", "weights"], ["scores"]),
-        helper.make_node("Softmax", ["scores"], ["probabilities"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "linear",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [None, SIZE, SIZE, 1])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, 2])],
-        [numpy_helper.from_array(weights, "weights")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.checker.check_model(model)
-    return model.SerializeToString()
 
 
 def save(
@@ -56,7 +37,9 @@ def save(
     dataset = VersionedFolderDataset(filepath=str(folder), version=Version(None, name))
     dataset.save(
         {
-            "graph.onnx": graph_of(weights),
+            "preparation.json": json.dumps({"image_size": SIZE}).encode(),
+            "reference_features.npy": make_reference(np.eye(2), 1).to_bytes(),
+            "graph.onnx": linear_graph(weights, SIZE),
             "recipe.json": recipe.model_dump_json().encode(),
             "calibration.json": calibration.model_dump_json().encode(),
             "model_metadata.json": json.dumps({"data": {"preparation": preparation}}).encode(),

@@ -17,9 +17,9 @@ from brain_mri.models.backbones import build_backbone
 from brain_mri.models.features import FeatureDtype
 from brain_mri.models.loop import train_classifier
 from brain_mri.models.recipe import HeadBlock, Recipe, make_recipe
+from brain_mri.models.shards import ArrayShards
 from brain_mri.pipelines.training.caching import cache_features
 from brain_mri.spark.launchers import ProcessLauncher
-from tests.array_shards import ArrayShards
 from tests.stored_shards import store
 
 pytestmark = pytest.mark.tensorflow

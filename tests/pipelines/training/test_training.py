@@ -11,18 +11,19 @@ import yaml
 from pydantic import ValidationError
 
 from brain_mri.datasets import CheckpointStore, FeatureCache
+from brain_mri.inference.classifier import ScanClassifier
+from brain_mri.models.shards import ArrayShards
 from brain_mri.models.version import TrainedClassifier
 from brain_mri.pipelines.training import create_pipeline
 from brain_mri.pipelines.training.nodes import (
     OtherPreparationError,
     choose_recipe,
-    publish_classifier,
     train_network,
 )
 from brain_mri.pipelines.training.parameters import TrainingParameters
+from brain_mri.pipelines.training.publishing import publish_classifier
 from brain_mri.spark.processes import TooLittleMemoryError
 from brain_mri.spark.slots import TooFewSlotsError
-from tests.array_shards import ArrayShards
 
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 SPLIT_METADATA: dict[str, Any] = {
@@ -140,7 +141,7 @@ def test_training_ends_in_a_version_that_answers_as_the_network(tmp_path: Path) 
         train, validation, checkpoints, no_features(tmp_path), SPLIT_METADATA, {}, parameters
     )
     files, history, metadata = publish_classifier(
-        network, training_log, validation, SPLIT_METADATA, parameters
+        network, training_log, train, validation, SPLIT_METADATA, parameters
     )
 
     classifier = TrainedClassifier.from_files(files.__getitem__)
@@ -148,6 +149,13 @@ def test_training_ends_in_a_version_that_answers_as_the_network(tmp_path: Path) 
     np.testing.assert_allclose(
         classifier.network(pixels, training=False), network(pixels, training=False), atol=1e-6
     )
+    engine = ScanClassifier(files.__getitem__)
+    answers = engine.answer(validation.pixels)
+    np.testing.assert_allclose(answers.probabilities, network(pixels, training=False), atol=1e-5)
+    assert answers.out_of_distribution.mean() <= 1 / 24
+    noise = np.random.default_rng(1).integers(0, 256, validation.pixels.shape).astype(np.uint8)
+    assert engine.answer(noise).out_of_distribution.all()
+    assert engine.answer(train.pixels).distances.max() < engine.answer(noise).distances.min()
     assert classifier.recipe.backbone == "compact"
     assert classifier.recipe.seed == 5
     assert classifier.calibration.temperature > 0

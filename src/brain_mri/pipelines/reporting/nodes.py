@@ -23,13 +23,9 @@ from brain_mri.evaluation.metrics import (
     roc_curves,
 )
 from brain_mri.evaluation.selective import coverage_curve
+from brain_mri.inference.classifier import CALIBRATION_FILE, RECIPE_FILE
 from brain_mri.models.shards import Shards
-from brain_mri.models.version import (
-    CALIBRATION_FILE,
-    HISTORY_FILE,
-    METADATA_FILE,
-    RECIPE_FILE,
-)
+from brain_mri.models.version import HISTORY_FILE, METADATA_FILE
 from brain_mri.pipelines.reporting.parameters import ReportingParameters
 from brain_mri.pipelines.reporting.predicting import display_names
 from brain_mri.report import figures, results, speed
@@ -71,6 +67,7 @@ def evaluate(
         **{f"{name}_uncalibrated": before[name] for name in ("log_loss", "ece", "brier")},
         "coverage": float(answered.mean()),
         "accuracy_answered": float(right[answered].mean()) if answered.any() else None,
+        "out_of_distribution_share": float(predictions["out_of_distribution"].mean()),
         "preprocessing_images_per_second": preprocessing_stats["images_per_second"],
     }
     counts = confusion_matrix(labels, predicted, len(classes))
@@ -227,9 +224,11 @@ def build_report(
     classifier: FolderVersion,
     explanations: Mapping[str, Any],
     repetitions: Mapping[str, Any],
+    section_comparison: Mapping[str, Any],
     section_benchmarks: Mapping[str, Any],
     section_training: Mapping[str, Any],
     section_tuning: Mapping[str, Any],
+    section_audit: Mapping[str, Any],
     runtime_vs_workers_png: bytes,
     **pictures: bytes,
 ) -> str:
@@ -238,6 +237,8 @@ def build_report(
     A section that is empty is left out; that of benchmarks with the figure that would only say so.
     """
     sections: list[Mapping[str, Any]] = []
+    if section_comparison:
+        sections.append(section_comparison)
     if section_benchmarks:
         picture = {
             "caption": "Preprocessing with more and more workers.",
@@ -255,6 +256,8 @@ def build_report(
         words = [*section_tuning["paragraphs"], f"The classifier of this report was trained {said}"]
         page = {name: section_tuning[name] for name in ("title", "tables", "figures")}
         sections.append({**page, "paragraphs": words})
+    if section_audit and section_audit["version"] == classifier.version:
+        sections.append({name: section_audit[name] for name in ("title", "paragraphs", "tables", "figures")})
     return build_page(
         metrics=metrics,
         report=classification_report,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kedro.pipeline import Pipeline, node
 
-from brain_mri.pipelines.reporting import explanations, nodes, predicting, repetitions
+from brain_mri.pipelines.reporting import comparison, explanations, nodes, predicting, repetitions
 
 FIGURES = (
     "class_distribution",
@@ -90,6 +90,18 @@ def create_pipeline() -> Pipeline:
                 name="compare_repetitions",
             ),
             node(
+                comparison.compare_versions,
+                [
+                    "classifier",
+                    "classifier_versions",
+                    "predictions",
+                    "model_inputs_test@shards",
+                    "params:reporting",
+                ],
+                "section_comparison",
+                name="compare_versions",
+            ),
+            node(
                 nodes.draw_sample_predictions,
                 ["predictions", "model_inputs_test@shards", "split_metadata", "params:reporting"],
                 "sample_predictions",
@@ -121,9 +133,11 @@ def create_pipeline() -> Pipeline:
                     "classifier": "classifier",
                     "explanations": "explanations",
                     "repetitions": "repetitions",
+                    "section_comparison": "section_comparison",
                     "section_benchmarks": "section_benchmarks",
                     "section_training": "section_training",
                     "section_tuning": "section_tuning",
+                    "section_audit": "section_audit",
                     **{f"{name.removesuffix('_figure')}_png": name for name in FIGURES},
                 },
                 "report",

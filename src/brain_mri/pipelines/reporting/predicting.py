@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from brain_mri.cohort.classes import ClassSet
 from brain_mri.datasets.versions import FolderVersion
-from brain_mri.evaluation.calibration import apply_temperature
-from brain_mri.models.predict import Predictions, predict_shards
+from brain_mri.inference.classifier import Answers, ScanClassifier
 from brain_mri.models.shards import Shards
-from brain_mri.models.version import Calibration, TrainedClassifier
+from brain_mri.models.version import METADATA_FILE
 from brain_mri.pipelines.reporting.parameters import ReportingParameters
 
 log = logging.getLogger(__name__)
@@ -34,36 +35,41 @@ def predict_test(
     manifest: pd.DataFrame,
     parameters: ReportingParameters,
 ) -> pd.DataFrame:
-    """Predict every scan of the test split, one forward pass each.
+    """Predict every scan of the test split with the version's engine, one forward pass each.
 
     Returns:
-        A row per scan, sorted by ``scan_id``: ``duplicate_group``, ``label``, ``label_name``, ``predicted``,
-        ``predicted_name`` (class indices and keys), ``confidence`` (largest calibrated probability),
-        ``abstained``, and for every class ``probability_<class>`` (the network's own) and
-        ``calibrated_<class>``.
+        A row per scan, sorted by ``scan_id``: ``label``, ``label_name``, ``predicted``, ``predicted_name``
+        (class indices and keys), ``confidence`` (largest calibrated probability), ``abstained``,
+        ``out_of_distribution``, ``distance`` (from the training scans), for every class
+        ``probability_<class>`` (the network's own) and ``calibrated_<class>``, and ``duplicate_group``.
 
     Raises:
         OtherClassesError: Classifier and test split have different classes.
         OtherScansError: The manifest does not know a test scan.
         ValueError: There are no test scans.
     """
-    trained = TrainedClassifier.from_files(classifier.read)
-    classes = trained.recipe.classes
-    if classes != tuple(model_inputs_test.classes):
+    engine = ScanClassifier(classifier.read)
+    if engine.classes != tuple(model_inputs_test.classes):
         raise OtherClassesError(
-            f"The classifier knows the classes {', '.join(classes)}; the test split has "
+            f"The classifier knows the classes {', '.join(engine.classes)}; the test split has "
             f"{', '.join(model_inputs_test.classes)}. Run `kedro run --pipelines=training,reporting`."
         )
-    if trained.metadata.get("data", {}).get("preparation", "") != model_inputs_test.preparation:
+    metadata = json.loads(classifier.read(METADATA_FILE))
+    if metadata.get("data", {}).get("preparation", "") != model_inputs_test.preparation:
         log.warning(
             "The classifier was trained on model inputs of another preparation than these test scans. Where "
             "the splits were drawn anew since, it may have seen some of them: run training again."
         )
     start = time.perf_counter()
-    answers = predict_shards(trained.network, model_inputs_test, parameters.batch_size)
-    rate = len(answers.labels) / (time.perf_counter() - start)
-    log.info("Predicted %s test scans, %.0f scans/s.", f"{len(answers.labels):,}", rate)
-    table = tabulate_predictions(answers, classes, trained.calibration)
+    parts = [
+        tabulate_answers(scan_ids, labels, engine.answer(pixels), engine.classes)
+        for scan_ids, labels, pixels in model_inputs_test.batches(parameters.batch_size)
+    ]
+    if not parts:
+        raise ValueError("There are no test scans to predict.")
+    table = pd.concat(parts).sort_values("scan_id", ignore_index=True)
+    log.info("Predicted %s test scans, %.0f scans/s.", f"{len(table):,}",
+             len(table) / (time.perf_counter() - start))  # fmt: skip
     accepted = manifest.loc[manifest["status"] == "accepted", ["scan_id", "duplicate_group"]]
     table = table.merge(accepted, on="scan_id", how="left", validate="one_to_one")
     unknown = int(table["duplicate_group"].isna().sum())
@@ -75,26 +81,26 @@ def predict_test(
     return table
 
 
-def tabulate_predictions(
-    answers: Predictions, classes: Sequence[str], calibration: Calibration
+def tabulate_answers(
+    scan_ids: NDArray[np.str_], labels: NDArray[np.int64], answers: Answers, classes: Sequence[str]
 ) -> pd.DataFrame:
-    """Turn the network's answers into the table that :func:`predict_test` returns."""
-    labels, probabilities = answers.labels, answers.probabilities
-    calibrated = apply_temperature(probabilities, calibration.temperature)
-    predicted, confidence = calibrated.argmax(axis=1), calibrated.max(axis=1)
+    """Turn answers of the engine into rows of the table that :func:`predict_test` returns."""
+    predicted = answers.calibrated.argmax(axis=1)
     keys = np.array(classes, dtype=object)
     columns = {
-        "scan_id": answers.scan_ids,
+        "scan_id": scan_ids,
         "label": labels,
         "label_name": keys[labels],
         "predicted": predicted,
         "predicted_name": keys[predicted],
-        "confidence": confidence,
-        "abstained": confidence < calibration.abstention_threshold,
-        **{f"probability_{key}": probabilities[:, index] for index, key in enumerate(classes)},
-        **{f"calibrated_{key}": calibrated[:, index] for index, key in enumerate(classes)},
+        "confidence": answers.calibrated.max(axis=1),
+        "abstained": answers.abstained,
+        "out_of_distribution": answers.out_of_distribution,
+        "distance": answers.distances,
+        **{f"probability_{key}": answers.probabilities[:, index] for index, key in enumerate(classes)},
+        **{f"calibrated_{key}": answers.calibrated[:, index] for index, key in enumerate(classes)},
     }
-    return pd.DataFrame(columns).sort_values("scan_id", ignore_index=True)
+    return pd.DataFrame(columns)
 
 
 def display_names(predictions: pd.DataFrame) -> dict[str, str]:

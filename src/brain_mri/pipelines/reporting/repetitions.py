@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brain_mri.datasets.versions import FolderVersion
-from brain_mri.evaluation.calibration import apply_temperature
 from brain_mri.evaluation.metrics import compute_metrics
-from brain_mri.inference.engine import open_engine
+from brain_mri.inference.classifier import RECIPE_FILE, ScanClassifier
 from brain_mri.models.shards import Shards
-from brain_mri.models.version import CALIBRATION_FILE, GRAPH_FILE, METADATA_FILE, RECIPE_FILE
+from brain_mri.models.version import METADATA_FILE
 from brain_mri.pipelines.reporting.parameters import ReportingParameters
 
 log = logging.getLogger(__name__)
@@ -108,14 +107,9 @@ def _answers(
     version: FolderVersion, shards: Shards, batch_size: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Calibrated answers of a version to all scans, and to their mirror images."""
-    engine = open_engine(version.read(GRAPH_FILE))
-    temperature = json.loads(version.read(CALIBRATION_FILE))["temperature"]
+    engine = ScanClassifier(version.read)
     plain, mirrored = [], []
     for _, _, pixels in shards.batches(batch_size):
-        images = pixels[..., np.newaxis].astype(np.float32)
-        plain.append(engine(images)[0])
-        mirrored.append(engine(np.ascontiguousarray(images[:, :, ::-1]))[0])
-    return (
-        apply_temperature(np.concatenate(plain), temperature),
-        apply_temperature(np.concatenate(mirrored), temperature),
-    )
+        plain.append(engine.answer(pixels).calibrated)
+        mirrored.append(engine.answer(pixels[:, :, ::-1]).calibrated)
+    return np.concatenate(plain), np.concatenate(mirrored)

@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import logging
-import platform
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from brain_mri.datasets.features import FeatureCache
 from brain_mri.datasets.shards import ShardSet
-from brain_mri.evaluation.calibration import (
-    apply_temperature,
-    expected_calibration_error,
-    fit_temperature,
-    out_of_distribution_threshold,
-)
-from brain_mri.evaluation.selective import abstention_threshold
 from brain_mri.models.apart import train_apart
 from brain_mri.models.checkpoints import Checkpoints
 from brain_mri.models.estimate import best_precision
-from brain_mri.models.export import ExportedGraph, export_onnx
 from brain_mri.models.loop import train_classifier
-from brain_mri.models.predict import Predictions, predict_shards
 from brain_mri.models.recipe import Recipe, make_recipe
 from brain_mri.models.search import Configuration
-from brain_mri.models.shards import Shards
 from brain_mri.models.together import train_together
-from brain_mri.models.version import Calibration, TrainedClassifier
 from brain_mri.pipelines.training.caching import cache_features
 from brain_mri.pipelines.training.parameters import TrainingParameters
 from brain_mri.spark.apart import ApartLauncher
@@ -46,9 +31,6 @@ else:
     )
 
 log = logging.getLogger(__name__)
-
-IMAGES_COMPARED = 16
-NOTICE = "Research software: not a medical device, and its answers are not a diagnosis."
 
 
 class NotTunedError(ValueError):
@@ -200,124 +182,3 @@ def check_preparation(train: ShardSet, validation: ShardSet) -> None:
             "The training and the validation set were published by different runs of preprocessing, so they "
             "may share scans: one was broken off in between. Run `kedro run --pipelines=preprocessing` again."
         )
-
-
-def publish_classifier(
-    network: Model,
-    training_log: Mapping[str, Any],
-    validation: Shards,
-    split_metadata: Mapping[str, Any],
-    parameters: TrainingParameters,
-) -> tuple[dict[str, bytes], dict[str, Any], dict[str, Any]]:
-    """Calibrate a trained network on validation and put together a version of the classifier.
-
-    Args:
-        network: The trained Keras model.
-        training_log: From :func:`train_network`.
-        validation: Images that calibration is fitted on.
-        split_metadata: Says where the data came from.
-        parameters: What the user decided.
-
-    Returns:
-        Files of the version (name → bytes), its training history, its metadata.
-
-    Raises:
-        ExportError: The exported graph does not answer as the network does.
-    """
-    predictions = predict_shards(network, validation)
-    calibration = calibrate(predictions, parameters)
-    _, _, pixels = next(iter(validation.batches(IMAGES_COMPARED)))
-    graph = export_onnx(network, pixels[..., np.newaxis])
-    recipe = Recipe.model_validate(training_log["recipe"])
-    history = {name: value for name, value in training_log.items() if name not in {"recipe", "tuning"}}
-    metadata = describe_model(
-        network=network,
-        recipe=recipe,
-        history=history,
-        predictions=predictions,
-        calibration=calibration,
-        graph=graph,
-        split_metadata=split_metadata,
-    )
-    metadata["data"]["preparation"] = validation.preparation
-    metadata["training_parameters"] = parameters.model_dump(mode="json")
-    metadata["tuning"] = training_log["tuning"]
-    classifier = TrainedClassifier(
-        network, graph.content, validation.prepare_options, calibration, recipe, history, metadata
-    )
-    log.info(
-        "Classifier: validation accuracy %.3f, temperature %.2f, abstains below %.2f, ONNX within %.1g.",
-        metadata["validation"]["accuracy"], calibration.temperature, calibration.abstention_threshold,
-        graph.difference,
-    )  # fmt: skip
-    return classifier.to_files(), history, metadata
-
-
-def calibrate(predictions: Predictions, parameters: TrainingParameters) -> Calibration:
-    """Fit the temperature, then both thresholds on what it gives."""
-    temperature = fit_temperature(predictions.probabilities, predictions.labels)
-    calibrated = apply_temperature(predictions.probabilities, temperature)
-    return Calibration(
-        temperature=temperature,
-        abstention_threshold=abstention_threshold(
-            calibrated, predictions.labels, target_accuracy=parameters.abstention_accuracy
-        ),
-        out_of_distribution_threshold=out_of_distribution_threshold(
-            calibrated, quantile=parameters.out_of_distribution_share
-        ),
-    )
-
-
-def describe_model(
-    *,
-    network: Model,
-    recipe: Recipe,
-    history: Mapping[str, Any],
-    predictions: Predictions,
-    calibration: Calibration,
-    graph: ExportedGraph,
-    split_metadata: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Say what a model is, where it came from and what it is not for: plain values, ready for JSON."""
-    source = split_metadata["source"]
-    calibrated = apply_temperature(predictions.probabilities, calibration.temperature)
-    return {
-        "notice": NOTICE,
-        "synthetic": source["kind"] == "phantom",
-        "backbone": recipe.backbone,
-        "weights": recipe.weights,
-        "recipe": recipe.name,
-        "precision": recipe.precision,
-        "parameters": int(network.count_params()),
-        "image_size": recipe.image_size,
-        "classes": list(recipe.classes),
-        "seed": recipe.seed,
-        "data": {
-            "source_kind": source["kind"],
-            "fingerprint": source.get("fingerprint"),
-            "counts": split_metadata.get("counts"),
-        },
-        "validation": {
-            "images": len(predictions.labels),
-            "accuracy": float((predictions.probabilities.argmax(axis=1) == predictions.labels).mean()),
-            "ece": expected_calibration_error(predictions.probabilities, predictions.labels),
-            "ece_calibrated": expected_calibration_error(calibrated, predictions.labels),
-        },
-        "calibration": calibration.model_dump(),
-        "onnx_difference": graph.difference,
-        "training": {name: history[name] for name in ("seconds", "device", "workers")},
-        "warnings": list(history["warnings"]),
-        "versions": library_versions(),
-    }
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of what decides about a model's numbers."""
-    names = ("brain-mri", "tensorflow", "keras", "numpy", "onnx", "tf2onnx", "onnxruntime")
-    versions = {"python": platform.python_version()}
-    for name in names:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # brain-mri runs from a checkout as well
-            versions[name] = "not installed"
-    return versions

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from kedro.pipeline import Pipeline, node
 
-from brain_mri.pipelines.training.nodes import publish_classifier, train_network
+from brain_mri.pipelines.training.nodes import train_network
+from brain_mri.pipelines.training.publishing import publish_classifier
 
 
 def create_pipeline() -> Pipeline:
@@ -31,6 +32,7 @@ def create_pipeline() -> Pipeline:
                 inputs=[
                     "trained_network",
                     "training_log",
+                    "model_inputs_train@shards",
                     "model_inputs_validation@shards",
                     "split_metadata",
                     "params:training",
