@@ -233,7 +233,8 @@ def test_a_folder_is_scored_as_the_test_split_was(finished: Path, source: Path, 
     words = (str(source), "--csv", "--output", str(output), "--explain", str(pictures))
     done = _predict(finished, *words)
     assert done.returncode == 0, done.stderr[-3000:]
-    rows = pd.read_csv(io.StringIO(done.stdout), keep_default_na=False)  # nothing else is printed there
+    assert done.stdout.startswith("path,scan_id,")  # nothing else is printed there
+    rows = pd.read_csv(io.StringIO(done.stdout), keep_default_na=False)
     assert pd.read_parquet(output)["path"].tolist() == rows["path"].tolist()
     manifest = pd.read_parquet(finished / "02_intermediate" / "manifest.parquet")
     reasons = {
@@ -260,6 +261,7 @@ def test_a_single_file_is_scored_without_a_jvm(finished: Path, source: Path, tmp
     output = str(tmp_path / "scores.parquet")
     done = _predict(finished, str(scan), "--json", "--output", output, PATH="/nonexistent", JAVA_HOME="")
     assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.startswith("[\n{")
     (row,) = json.loads(done.stdout)
     assert row["path"] == str(scan)
     assert row["status"] == "scored"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -17,14 +16,13 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """What a terminal gets to see."""
     written = io.StringIO()
     console = Console(file=written, force_terminal=True, width=100)
-    monkeypatch.setattr(progress, "Progress", lambda *columns, **options: _on(console, *columns, **options))
+    monkeypatch.setattr(progress, "Console", lambda **options: console)
     return written
 
 
-def _on(console: Console, *columns: Any, **options: Any) -> Any:
-    from rich.progress import Progress
-
-    return Progress(*columns, console=console, **options)
+def test_nothing_goes_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(progress.progress_bar("Packing", 1, "files")(iter([{"files": 1}]))) == [{"files": 1}]
+    assert capsys.readouterr().out == ""
 
 
 def test_records_pass_and_are_counted(terminal: io.StringIO) -> None:

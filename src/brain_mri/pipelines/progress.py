@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -44,7 +45,8 @@ def progress_bar(what: str, total: int, count: str) -> WithProgress:
 
     def show(records: Iterator[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
         columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-        with Progress(*columns, transient=True) as bar:
+        # Standard output is for what a command prints.
+        with Progress(*columns, transient=True, console=Console(stderr=True)) as bar:
             task = bar.add_task(what, total=total)
             for record in records:
                 bar.advance(task, record[count])
