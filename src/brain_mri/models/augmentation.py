@@ -23,6 +23,10 @@ DRAWS = 6
 VIEWS_STAGE = 0
 """For which views that take turns are drawn, in whatever stage: what is computed of one serves all."""
 
+_FAR = np.uint64(2**32)
+"""Along an example's stream: there shift and contrast are drawn. They came later, and what was drawn before
+is drawn as it was."""
+
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -50,8 +54,10 @@ def draw(
     """
     key = np.random.SeedSequence((seed, stage, epoch)).generate_state(1, np.uint64)
     streams = _mix(index.astype(np.uint64) ^ key)[:, np.newaxis]
-    steps = np.arange(1, count + 1, dtype=np.uint64) * _GOLDEN
-    bits = _mix(streams + steps) >> np.uint64(40)  # a float32 has 24 bits
+    steps = np.arange(1, count + 1, dtype=np.uint64)
+    steps[3:DRAWS] += _FAR
+    steps[DRAWS:] -= np.uint64(DRAWS - 3)
+    bits = _mix(streams + steps * _GOLDEN) >> np.uint64(40)  # a float32 has 24 bits
     return bits.astype(np.float32) / np.float32(2**24)
 
 
