@@ -169,8 +169,6 @@ def predict(  # noqa: PLR0917 - a parameter an option
     session = KedroSession.create(_project(), env=env, runtime_params={"inference": given})
     with session:
         session.run(pipeline_names=["inference"], load_versions={"classifier": version} if version else None)
-    session = KedroSession.create(_project(), env=env, runtime_params={"inference": given})
-    with session:
         context = session.load_context()
     scores = context.catalog.load("scores")
     if explain:

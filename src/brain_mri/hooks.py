@@ -179,7 +179,7 @@ class ProjectHooks:
         assert self._catalog is not None
         earlier = self._catalog.load("earlier_split_metadata")
         if earlier and earlier["source"]["fingerprint"] != fingerprint:
-            whole = pipelines["__default__"] + pipelines["tuning"]
+            whole = pipelines["__default__"] + pipelines["tuning"] + pipelines["audit"]
             for name in whole.from_inputs("manifest", "split_metadata").all_outputs():
                 self._provenance.forget(name.split("@", maxsplit=1)[0])
 

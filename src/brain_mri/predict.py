@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 
 from brain_mri.datasets.packing import read_source
-from brain_mri.datasets.scores import SCORED, Scores
+from brain_mri.datasets.scores import Scores
+from brain_mri.datasets.scoring import SCORED
 from brain_mri.datasets.versions import FolderVersion
 from brain_mri.imaging.decode import DecodeLimits
 from brain_mri.imaging.overlay import overlay_heat

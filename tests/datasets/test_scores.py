@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from kedro.io import DatasetError
 
-from brain_mri.datasets import scores
+from brain_mri.datasets import scoring as task
 from brain_mri.datasets.scores import ScoresDataset, Scoring
 from brain_mri.datasets.versions import FolderVersion, VersionedFolderDataset
 from brain_mri.inference.classifier import Calibration, ScanClassifier
@@ -136,7 +136,7 @@ def test_what_cannot_be_used_is_a_row_with_its_reason(
 def test_a_run_that_was_broken_off_is_gone_on_with(
     dataset: ScoresDataset, scoring: Scoring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scores, "PIECE_FILES", 2)
+    monkeypatch.setattr(task, "PIECE_FILES", 2)
     dataset.save(scoring)
     before = dataset.load().to_pandas()
     for path in scoring.files["url"]:
@@ -158,16 +158,16 @@ def test_a_run_that_was_broken_off_is_gone_on_with(
 def test_pieces_are_bounded_by_files_and_by_bytes(scoring: Scoring, monkeypatch: pytest.MonkeyPatch) -> None:
     def sizes() -> list[int]:
         return [
-            len(piece.files) for piece in scores.plan_pieces(scoring.files, scoring.version, scoring.limits)
+            len(piece.files) for piece in task.plan_pieces(scoring.files, scoring.version, scoring.limits)
         ]
 
     assert sizes() == [10]
-    monkeypatch.setattr(scores, "PIECE_FILES", 4)
+    monkeypatch.setattr(task, "PIECE_FILES", 4)
     assert sizes() == [4, 4, 2]
-    monkeypatch.setattr(scores, "PIECE_BYTES", int(scoring.files["bytes"][:3].sum()))
+    monkeypatch.setattr(task, "PIECE_BYTES", int(scoring.files["bytes"][:3].sum()))
     assert max(sizes()) <= 3
     assert sum(sizes()) == 10
-    monkeypatch.setattr(scores, "PIECE_BYTES", 1)
+    monkeypatch.setattr(task, "PIECE_BYTES", 1)
     assert sizes() == [1] * 10
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
 import fsspec
-from kedro.io import AbstractDataset
+from kedro.io import AbstractDataset, DatasetError
 
-from brain_mri.storage.files import open_filesystem
+from brain_mri.storage.files import COMPLETE, open_filesystem, read_file
 
 Saved = TypeVar("Saved")
 Loaded = TypeVar("Loaded")
@@ -41,3 +43,24 @@ class LocatedDataset(AbstractDataset[Saved, Loaded], Generic[Saved, Loaded]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath}
+
+
+def read_mark(url: str, options: Mapping[str, Any], what: str, remedy: str) -> dict[str, Any]:
+    """What the completion mark of a folder of parts says.
+
+    Args:
+        url: Of the folder.
+        options: Of its filesystem.
+        what: The folder holds when it is complete.
+        remedy: A command that makes it so.
+
+    Raises:
+        DatasetError: There is no mark.
+    """
+    filesystem, path = open_filesystem(url, **options)
+    try:
+        return dict(json.loads(read_file(filesystem, f"{path}/{COMPLETE}")))
+    except FileNotFoundError as error:
+        raise DatasetError(
+            f"{path} is no complete {what}: its {COMPLETE} is missing. Run {remedy} first."
+        ) from error

@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 from kedro.io import DatasetError
 from numpy.typing import NDArray
 
+from brain_mri.datasets.located import read_mark
 from brain_mri.imaging.prepare import PrepareOptions
-from brain_mri.storage.files import COMPLETE, open_filesystem, read_file
+from brain_mri.storage.files import open_filesystem
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -87,14 +88,8 @@ class ShardSet:
     @cached_property
     def summary(self) -> dict[str, Any]:
         """What the completion mark says of the set: size, classes, and the stats record of every part."""
-        filesystem, path = open_filesystem(self.url, **self.options)
-        try:
-            return dict(json.loads(read_file(filesystem, f"{path}/{COMPLETE}")))
-        except FileNotFoundError as error:
-            raise DatasetError(
-                f"{path} is no complete set of model inputs: its {COMPLETE} is missing. "
-                "Run `kedro run --pipelines=preprocessing` first."
-            ) from error
+        remedy = "`kedro run --pipelines=preprocessing`"
+        return read_mark(self.url, self.options, "set of model inputs", remedy)
 
     @property
     def preparation(self) -> str:

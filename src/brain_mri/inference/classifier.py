@@ -112,8 +112,10 @@ class ScanClassifier:
         Args:
             pixels: uint8 ``(n, size, size)``, at least one.
         """
-        images = pixels[..., np.newaxis].astype(np.float32)
-        parts = [self._engine(images[start : start + _AT_ONCE]) for start in range(0, len(images), _AT_ONCE)]
+        parts = [
+            self._engine(pixels[start : start + _AT_ONCE, ..., np.newaxis].astype(np.float32))
+            for start in range(0, len(pixels), _AT_ONCE)
+        ]
         probabilities, features = (np.concatenate(column) for column in zip(*parts, strict=True))
         calibrated = apply_temperature(probabilities, self.calibration.temperature)
         distances = self._reference.distances(features)

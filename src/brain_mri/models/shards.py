@@ -14,6 +14,8 @@ from brain_mri.imaging.prepare import PrepareOptions
 if TYPE_CHECKING:
     import tensorflow as tf
 
+_DRAWN_AT_ONCE = 256
+
 Batch = tuple[NDArray[np.str_], NDArray[np.int64], NDArray[np.uint8]]
 """``scan_ids (b,)``, ``labels (b,)`` and ``pixels (b, height, width)``."""
 
@@ -86,6 +88,19 @@ class ArrayShards:
     classes: tuple[str, ...]
     preparation: str = ""
     ids: NDArray[np.str_] | None = None
+
+    @classmethod
+    def drawn(cls, shards: Shards, limit: int, seed: int) -> ArrayShards:
+        """A set, or so many images of it, drawn by the seed."""
+        parts: list[Batch] = []
+        rows = 0
+        for batch in shards.batches(_DRAWN_AT_ONCE, seed):
+            parts.append(batch)
+            rows += len(batch[1])
+            if rows >= limit:
+                break
+        scan_ids, labels, pixels = (np.concatenate(column)[:limit] for column in zip(*parts, strict=True))
+        return cls(pixels, labels, tuple(shards.classes), shards.preparation, scan_ids)
 
     @property
     def scan_ids(self) -> NDArray[np.str_]:

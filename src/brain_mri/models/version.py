@@ -102,19 +102,6 @@ class TrainedClassifier:
         )
 
 
-def seen_numbers(scan_ids: NDArray[np.str_]) -> NDArray[np.int64]:
-    """Numbers that scans are known by in a version: the first 60 bits of their ids, sorted, each once.
-
-    Args:
-        scan_ids: sha256 as hexadecimal digits, shape ``(n,)``.
-
-    Example:
-        >>> seen_numbers(np.array(["00000000000001a" + "0" * 49]))
-        array([26])
-    """
-    return np.unique(np.array([int(scan_id[:15], 16) for scan_id in scan_ids.tolist()], dtype=np.int64))
-
-
 def read_seen(read: Callable[[str], bytes]) -> NDArray[np.int64]:
     """The numbers of the scans that a version was trained and validated on."""
     return np.asarray(np.load(io.BytesIO(read(SEEN_FILE)), allow_pickle=False), dtype=np.int64)

@@ -14,7 +14,7 @@ from brain_mri.imaging.phantom import write_phantom_folder
 from brain_mri.pipelines.inference import nodes
 from brain_mri.pipelines.inference.parameters import InferenceParameters
 from brain_mri.pipelines.ingestion.parameters import IngestionParameters
-from brain_mri.spark.launchers import SparkLauncher
+from brain_mri.spark.launchers import ProcessLauncher, SparkLauncher
 
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 CONF = Path(__file__).resolve().parents[3] / "conf" / "base"
@@ -79,9 +79,9 @@ def test_spark_scores_what_it_can_read_and_what_is_worth_its_start(monkeypatch: 
     monkeypatch.setattr(nodes.session, "is_local", lambda: True)
     assert isinstance(nodes.choose_launcher(65, shared=False), SparkLauncher)
     assert isinstance(nodes.choose_launcher(1, shared=True), SparkLauncher)
-    assert isinstance(nodes.choose_launcher(64, shared=False), nodes.Here)
+    assert nodes.choose_launcher(64, shared=False) == ProcessLauncher(workers=1)
     monkeypatch.setattr(nodes.session, "is_local", lambda: False)
-    assert isinstance(nodes.choose_launcher(65, shared=False), nodes.Here)
+    assert nodes.choose_launcher(65, shared=False) == ProcessLauncher()
 
 
 def test_scores_of_known_classes_are_measured_and_others_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,11 +10,11 @@ from kedro.io import Version
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
+from brain_mri.datasets.shards import scan_numbers
 from brain_mri.datasets.versions import FolderVersion, VersionedFolderDataset
 from brain_mri.inference.classifier import Calibration
 from brain_mri.inference.novelty import make_reference
 from brain_mri.models.shards import ArrayShards
-from brain_mri.models.version import seen_numbers
 from brain_mri.pipelines.reporting.comparison import NotComparableError, compare_versions
 from brain_mri.pipelines.reporting.parameters import ReportingParameters
 from tests.linear_graphs import linear_graph
@@ -44,7 +44,7 @@ def save(folder: Path, name: str, *, size: int = SIZE, seen: range = range(100, 
     weights = np.zeros((size, size, 2), np.float32)
     weights[:, : size // 2, 0] = weights[:, size // 2 :, 1] = 4 / (size * size * 255)
     calibration = Calibration(temperature=1.0, abstention_threshold=0, out_of_distribution_threshold=1)
-    np.save(folder.parent / "seen.npy", seen_numbers(ids(seen)))
+    np.save(folder.parent / "seen.npy", scan_numbers(ids(seen)))
     VersionedFolderDataset(filepath=str(folder), version=Version(None, name)).save(
         {
             "graph.onnx": linear_graph(weights.reshape(-1, 2), size),

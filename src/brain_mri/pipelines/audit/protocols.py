@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,6 @@ from brain_mri.pipelines.audit.parameters import AuditParameters
 
 log = logging.getLogger(__name__)
 
-_BATCH = 256
 _VALIDATION_SHARE = 0.14
 _REPLICATES = 1000
 
@@ -47,10 +47,10 @@ def train_on_shuffled_labels(
     """
     generator = np.random.default_rng(parameters.seed)
     train, validation = (
-        _shuffled(_in_memory(shards, parameters.scans, parameters.seed), generator)
+        _shuffled(ArrayShards.drawn(shards, parameters.scans, parameters.seed), generator)
         for shards in (model_inputs_train, model_inputs_validation)
     )
-    test = _in_memory(model_inputs_test, parameters.scans, parameters.seed)
+    test = ArrayShards.drawn(model_inputs_test, parameters.scans, parameters.seed)
     log.info("Training on shuffled labels, which has to fall to chance.")
     probabilities = _trained_answers(_recipe(classifier, parameters), train, validation, test)
     metrics = compute_metrics(test.labels, probabilities, test.classes)
@@ -97,7 +97,7 @@ def compare_protocols(  # noqa: PLR0917 - inputs of a node
         manifest[["path", "scan_id", "label", "duplicate_group", "status"]], on="path", validate="one_to_one"
     )
     sets = [model_inputs_train, model_inputs_validation, model_inputs_test]
-    every = _joined([_in_memory(shards, parameters.scans, parameters.seed) for shards in sets])
+    every = _joined([ArrayShards.drawn(shards, parameters.scans, parameters.seed) for shards in sets])
     place = {scan_id: number for number, scan_id in enumerate(every.scan_ids)}
     rows = rows[rows["status"].isin(["accepted", "duplicate"]) & rows["scan_id"].isin(place)]
     official = rows["official_split"] == "test"
@@ -180,18 +180,6 @@ def _trained_answers(recipe: Recipe, train: Shards, validation: Shards, test: Sh
     return predict_shards(network, test).probabilities
 
 
-def _in_memory(shards: Shards, limit: int, seed: int) -> ArrayShards:
-    """A set, or so many scans of it drawn by the seed, as arrays."""
-    parts, rows = [], 0
-    for batch in shards.batches(_BATCH, seed):
-        parts.append(batch)
-        rows += len(batch[1])
-        if rows >= limit:
-            break
-    scan_ids, labels, pixels = (np.concatenate(column)[:limit] for column in zip(*parts, strict=True))
-    return ArrayShards(pixels, labels, tuple(shards.classes), shards.preparation, scan_ids)
-
-
 def _joined(sets: Sequence[ArrayShards]) -> ArrayShards:
     first = sets[0]
     return ArrayShards(
@@ -205,7 +193,7 @@ def _joined(sets: Sequence[ArrayShards]) -> ArrayShards:
 
 def _shuffled(shards: ArrayShards, generator: np.random.Generator) -> ArrayShards:
     labels = generator.permutation(shards.labels)
-    return ArrayShards(shards.pixels, labels, shards.classes, shards.preparation, shards.scan_ids)
+    return replace(shards, labels=labels)
 
 
 def _drawn(group: Any, seed: int) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,13 +16,12 @@ from brain_mri.evaluation.metrics import compute_metrics
 from brain_mri.imaging.corruptions import CORRUPTIONS, corrupt, made_pictures
 from brain_mri.imaging.decode import DecodeLimits, RefusedImage
 from brain_mri.inference.classifier import ScanClassifier
-from brain_mri.models.shards import Shards
+from brain_mri.models.shards import ArrayShards, Shards
 from brain_mri.pipelines.audit.parameters import AuditParameters
 
 log = logging.getLogger(__name__)
 
 MADE_PICTURES = 300
-_BATCH = 64
 _FOREIGN_AT_MOST = 2000
 
 
@@ -39,31 +37,28 @@ def measure_robustness(
         ``abstained`` and ``out_of_distribution`` (shares).
     """
     engine = ScanClassifier(classifier.read)
-    labels, pixels = _draw(model_inputs_test, parameters.robustness_scans, parameters.seed)
+    scans = ArrayShards.drawn(model_inputs_test, parameters.robustness_scans, parameters.seed)
     rows = []
     for kind, corruption in CORRUPTIONS.items():
         for level in corruption.levels:
             spoilt = np.stack(
                 [
                     corrupt(image, kind, level, seed=parameters.seed + number)
-                    for number, image in enumerate(pixels)
+                    for number, image in enumerate(scans.pixels)
                 ]
             )
-            answers = [engine.answer(batch) for batch in _batches(spoilt)]
-            calibrated = np.concatenate([answer.calibrated for answer in answers])
-            metrics = compute_metrics(labels, calibrated, engine.classes)
+            answers = engine.answer(spoilt)
+            metrics = compute_metrics(scans.labels, answers.calibrated, engine.classes)
             rows.append(
                 {
                     "kind": kind,
                     "unit": corruption.unit,
                     "level": level,
-                    "scans": len(labels),
+                    "scans": scans.rows,
                     "accuracy": metrics["accuracy"],
                     "macro_f1": metrics["macro_f1"],
-                    "abstained": float(np.concatenate([answer.abstained for answer in answers]).mean()),
-                    "out_of_distribution": float(
-                        np.concatenate([answer.out_of_distribution for answer in answers]).mean()
-                    ),
+                    "abstained": float(answers.abstained.mean()),
+                    "out_of_distribution": float(answers.out_of_distribution.mean()),
                 }
             )
         log.info(
@@ -96,15 +91,14 @@ def measure_strangers(
         "strangers": {},
     }
     for kind, pictures in strangers.items():
-        answers = [engine.answer(batch) for batch in _batches(pictures)]
-        distances = np.concatenate([answer.distances for answer in answers])
-        refused = float(np.concatenate([answer.out_of_distribution for answer in answers]).mean())
+        answers = engine.answer(pictures)
+        refused = float(answers.out_of_distribution.mean())
         result["strangers"][kind] = {
             "pictures": len(pictures),
             "refused": refused,
-            "auroc": _auroc(known, distances),
-            "confident": float(1 - np.concatenate([answer.abstained for answer in answers]).mean()),
-            "distances": distances.tolist(),
+            "auroc": _auroc(known, answers.distances),
+            "confident": float(1 - answers.abstained.mean()),
+            "distances": answers.distances.tolist(),
         }
         log.info(
             "Of %d %s pictures that are no scan %.1f %% are refused.", len(pictures), kind, 100 * refused
@@ -138,23 +132,6 @@ def measure_kinds(predictions: pd.DataFrame, manifest: pd.DataFrame) -> list[dic
                     {"by": by, "kind": str(kind), "scans": int(row["size"]), "accuracy": float(row["mean"])}
                 )
     return rows
-
-
-def _draw(shards: Shards, count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    """So many images of a set, drawn by the seed."""
-    labels, pixels, rows = [], [], 0
-    for _, own, images in shards.batches(_BATCH, seed):
-        labels.append(own)
-        pixels.append(images)
-        rows += len(own)
-        if rows >= count:
-            break
-    return np.concatenate(labels)[:count], np.concatenate(pixels)[:count]
-
-
-def _batches(pixels: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-    for start in range(0, len(pixels), _BATCH):
-        yield pixels[start : start + _BATCH]
 
 
 def _foreign(folder: str, engine: ScanClassifier) -> NDArray[np.uint8]:

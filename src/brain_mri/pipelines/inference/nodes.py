@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -13,7 +11,8 @@ from fsspec.implementations.local import LocalFileSystem
 
 from brain_mri.cohort.classes import ClassSet
 from brain_mri.cohort.layout import SourceLayoutError, class_in_path, is_no_scan
-from brain_mri.datasets.scores import SCORED, Scores, Scoring
+from brain_mri.datasets.scores import Scores, Scoring
+from brain_mri.datasets.scoring import SCORED
 from brain_mri.datasets.source import Source, list_files
 from brain_mri.datasets.versions import FolderVersion
 from brain_mri.evaluation.metrics import compute_metrics, confusion_matrix
@@ -22,7 +21,7 @@ from brain_mri.pipelines.inference.parameters import InferenceParameters
 from brain_mri.pipelines.ingestion.parameters import IngestionParameters
 from brain_mri.pipelines.progress import progress_bar
 from brain_mri.spark import session
-from brain_mri.spark.launchers import Launcher, SparkLauncher
+from brain_mri.spark.launchers import Launcher, ProcessLauncher, SparkLauncher
 from brain_mri.storage.files import open_filesystem
 
 log = logging.getLogger(__name__)
@@ -101,29 +100,13 @@ def list_source(source: str) -> pd.DataFrame:
 
 
 def choose_launcher(files: int, shared: bool) -> Launcher:
-    """Who scores: Spark tasks where they can read the files and there are enough of them to be worth it."""
+    """Who scores: Spark tasks where they can read the files and there are enough of them to be worth it.
+
+    Else processes of this machine: executors of a cluster do not see its files.
+    """
     if shared or (session.is_local() and files > FEW):
         return SparkLauncher()
-    if files > FEW:
-        log.warning(
-            "These files are on this machine, where the cluster's executors cannot read them: they are "
-            "scored here, by one process. Put them on HDFS to have all of them at work."
-        )
-    return Here()
-
-
-@dataclass(frozen=True)
-class Here:
-    """A launcher that runs everything in this process, one item after another.
-
-    Example:
-        >>> list(Here().map(abs, [-1]))
-        [1]
-    """
-
-    def map(self, function: Callable[[Any], Any], items: Any) -> Any:
-        """Yield the results in order."""
-        return map(function, items)
+    return ProcessLauncher(workers=1 if files <= FEW else None)  # one is this process itself
 
 
 def measure_scores(scores: Scores) -> dict[str, Any]:

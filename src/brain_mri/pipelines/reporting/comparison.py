@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
+from brain_mri.datasets.shards import scan_numbers
 from brain_mri.datasets.versions import FolderVersion
 from brain_mri.evaluation.bootstrap import bootstrap_difference
 from brain_mri.evaluation.metrics import compute_metrics
 from brain_mri.inference.classifier import ScanClassifier
 from brain_mri.models.shards import Shards
-from brain_mri.models.version import METADATA_FILE, read_seen, seen_numbers
+from brain_mri.models.version import METADATA_FILE, read_seen
 from brain_mri.pipelines.reporting.parameters import ReportingParameters
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ def compare_versions(
             f"{model_inputs_test.prepare_options}). Run preprocessing with its settings in another storage "
             "root."
         )
-    seen = np.isin(seen_numbers(model_inputs_test.scan_ids), read_seen(other.read))
+    seen = np.isin(scan_numbers(model_inputs_test.scan_ids), read_seen(other.read))
     if seen.any():
         raise NotComparableError(
             f"Version {other.version} was trained or validated on {int(seen.sum())} of the {len(seen)} scans "

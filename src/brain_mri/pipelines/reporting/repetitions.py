@@ -52,9 +52,10 @@ def compare_repetitions(
         version.version: _answers(version, model_inputs_test, parameters.batch_size)
         for version in repetitions.values()
     }
-    own, mirrored = answers[classifier.version]
+    own = answers[classifier.version]
+    mirrored = _answers(classifier, model_inputs_test, parameters.batch_size, mirrored=True)
     seeds: list[dict[str, Any]] = [
-        {"seed": seed, "version": version.version, **measure(answers[version.version][0])}
+        {"seed": seed, "version": version.version, **measure(answers[version.version])}
         for seed, version in sorted(repetitions.items())
     ]
     result: dict[str, Any] = {
@@ -73,7 +74,7 @@ def compare_repetitions(
         }
         result["mean"] = {name: float(np.mean(values)) for name, values in table.items()}
         result["spread"] = {name: float(np.std(values, ddof=1)) for name, values in table.items()}
-        result["ensemble"] = measure(np.mean([plain for plain, _ in answers.values()], axis=0))
+        result["ensemble"] = measure(np.mean(list(answers.values()), axis=0))
         log.info(
             "%d seeds: accuracy %.4f in the mean, deviation %.4f.", len(seeds), result["mean"]["accuracy"],
             result["spread"]["accuracy"],
@@ -104,12 +105,10 @@ def _seed(version: FolderVersion) -> int:
 
 
 def _answers(
-    version: FolderVersion, shards: Shards, batch_size: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Calibrated answers of a version to all scans, and to their mirror images."""
+    version: FolderVersion, shards: Shards, batch_size: int, *, mirrored: bool = False
+) -> NDArray[np.float64]:
+    """Calibrated answers of a version to all scans, or to their mirror images."""
     engine = ScanClassifier(version.read)
-    plain, mirrored = [], []
-    for _, _, pixels in shards.batches(batch_size):
-        plain.append(engine.answer(pixels).calibrated)
-        mirrored.append(engine.answer(pixels[:, :, ::-1]).calibrated)
-    return np.concatenate(plain), np.concatenate(mirrored)
+    step = -1 if mirrored else 1
+    batches = shards.batches(batch_size)
+    return np.concatenate([engine.answer(pixels[:, :, ::step]).calibrated for _, _, pixels in batches])

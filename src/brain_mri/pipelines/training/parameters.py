@@ -20,7 +20,7 @@ class TrainingParameters(BaseModel):
         backbone: "resnet50", "mobilenetv2", "compact", or "auto": compact for phantom data, else resnet50.
         weights: "imagenet" (downloaded by Keras), the path of a weights file, None for a random start, or
             "auto": imagenet for the big backbones, None for compact.
-        recipe: "baseline", or "head_first": see :func:`brain_mri.models.recipe.make_recipe`.
+        recipe: "baseline", "best" or "head_first": see :func:`brain_mri.models.recipe.make_recipe`.
         config: "tuned" trains with the best configuration that the pipeline `tuning` has found.
         seed: From which initial weights, order, augmentation and dropout are drawn.
         epochs: A limit on the epochs of each stage, for a quick try; None takes the recipe's own.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from brain_mri.datasets.shards import scan_numbers
 from brain_mri.evaluation.calibration import apply_temperature, expected_calibration_error, fit_temperature
 from brain_mri.evaluation.selective import abstention_threshold
 from brain_mri.inference.classifier import Calibration
@@ -20,7 +21,7 @@ from brain_mri.models.export import check_difference, export_onnx
 from brain_mri.models.predict import Predictions, predict_shards
 from brain_mri.models.recipe import Recipe
 from brain_mri.models.shards import Shards
-from brain_mri.models.version import TrainedClassifier, seen_numbers
+from brain_mri.models.version import TrainedClassifier
 from brain_mri.pipelines.training.parameters import TrainingParameters
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def publish_classifier(  # noqa: PLR0917 - inputs of a node
         recipe,
         history,
         metadata,
-        seen_numbers(np.concatenate([train.scan_ids, validation.scan_ids])),
+        np.unique(scan_numbers(np.concatenate([train.scan_ids, validation.scan_ids]))),
     )
     log.info(
         "Classifier: validation accuracy %.3f, temperature %.2f, abstains below %.2f, strange above %.2f, "
