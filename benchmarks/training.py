@@ -320,10 +320,11 @@ def main() -> None:
         if options.quick or {"resnet50", "workers"} & set(wanted):
             prepare(options.source, images, few)
         if "resnet50" in wanted:
-            cached = project("cached", "resnet50", "null", CACHED + limit, few)
+            baseline = f"{CACHED},training.recipe=baseline{limit}"
+            cached = project("cached", "resnet50", "null", baseline, few)
             results["resnet50"] = [plain(cached, "random", few), cached]
             if not options.quick:
-                mixed = CACHED.replace("float32", "mixed_bfloat16") + limit
+                mixed = baseline.replace("float32", "mixed_bfloat16")
                 results["resnet50"].append(project("cached, mixed_bfloat16", "resnet50", "null", mixed, few))
         if "mobilenetv2" in wanted:
             work = few if options.quick else all_scans
@@ -333,7 +334,10 @@ def main() -> None:
             ours = project("cached, head_first", "mobilenetv2", options.weights, head_first, work)
             results["mobilenetv2"] = [plain(ours, options.weights, work), ours]
         if "workers" in wanted:
-            few_epochs = f"training.epochs={1 if options.quick else 3},training.global_batch_size=32"
+            few_epochs = (
+                f"training.recipe=baseline,training.epochs={1 if options.quick else 3},"
+                "training.global_batch_size=32"
+            )
             results["workers"] = [
                 project(way, "mobilenetv2", options.weights, f"{few_epochs},{given}", few)
                 for way, given in WORKERS.items()

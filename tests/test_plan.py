@@ -38,7 +38,7 @@ def test_it_names_source_backbone_device_minutes_and_disk(
 ) -> None:
     line = describe(parameters, tmp_path)
     for part in (
-        "train compact (recipe baseline)",
+        "train compact (recipe best)",
         "2000 synthetic phantoms",
         f"device: {processor_cores()} CPU core",
         " minutes and 0.1 GB under data",
@@ -82,7 +82,7 @@ def test_it_counts_the_users_scans(parameters: dict[str, Any], tmp_path: Path) -
     parameters["ingestion"]["source"] = str(tmp_path / "mine")
     assert "About to ingest 3 scans" in describe(parameters, tmp_path, trains=False)
     line = describe(parameters, tmp_path)
-    assert f"train resnet50 (recipe baseline) on 3 scans in {tmp_path / 'mine'}" in line
+    assert f"train resnet50 (recipe best) on 3 scans in {tmp_path / 'mine'}" in line
     table = tmp_path / "scans.csv"
     table.write_text("path,label\nmine/glioma/0.jpg,glioma\n", encoding="utf-8")
     parameters["ingestion"]["source"] = str(table)
@@ -93,7 +93,7 @@ def test_what_frozen_layers_compute_once_shortens_the_estimate(
     parameters: dict[str, Any], tmp_path: Path, nvidia: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan, "processor_cores", lambda: 2)
-    parameters["training"] |= {"backbone": "resnet50", "weights": None}
+    parameters["training"] |= {"backbone": "resnet50", "weights": None, "recipe": "baseline"}
     minutes = {}
     for copies in (None, 0):
         parameters["training"] |= {"augmented_copies": copies}

@@ -55,6 +55,7 @@ def test_the_baseline_reaches_0_92_on_real_scans_split_without_leaks(
 ) -> None:
     metrics = _metrics_of_a_run(
         tmp_path,
-        f"--params=ingestion.source={real_data},training.backbone=mobilenetv2,training.weights={real_weights}",
+        f"--params=ingestion.source={real_data},training.recipe=baseline,"
+        f"training.backbone=mobilenetv2,training.weights={real_weights}",
     )
     assert metrics["accuracy"] >= 0.92

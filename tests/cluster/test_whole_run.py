@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from brain_mri.cluster.connection import hadoop_user
 from brain_mri.cluster.pages import fetch_text
+from brain_mri.datasets.scores import Scores
 from brain_mri.imaging.phantom import write_phantom_folder
 from brain_mri.storage.files import open_filesystem
 from tests.cluster_runs import (
@@ -170,6 +172,26 @@ def test_a_source_on_hdfs_is_read_by_executors_with_the_same_results(
     parameters = f"--params=ingestion.source=hdfs://{shared}"
     finish(project.start("run", "--pipelines=ingestion", parameters, BRAIN_MRI_STORAGE=local))
     assert results(local, ["ingestion"])["scans"] == results(finished, ["ingestion"])["scans"]
+
+
+def test_executors_score_a_folder_on_hdfs_as_this_machine_scores_its_own(
+    finished: str, project: Project, cluster: Cluster, source: Path
+) -> None:
+    shared = f"/user/{hadoop_user()}/to-score"
+    cluster.fs("-put", str(source), shared)
+    finish(project.start("predict", f"hdfs://{shared}", "--env=cluster"))
+    there = Scores(f"{finished}/07_model_output/scores.parquet").to_pandas().drop(columns="path")
+    assert set(there["status"]) == {"scored", "refused"}
+
+    output = f"{finished}/scores-of-this-machine.parquet"
+    finish(project.start("predict", str(source), "--env=cluster", "--output", output))
+    here = Scores(output).to_pandas()
+    assert here.pop("path").str.startswith(str(source)).all()
+    pd.testing.assert_frame_equal(there, here)
+
+    jobs = [event for event in events(finished) if event["Event"] == "SparkListenerJobStart"]
+    scoring = [job for job in jobs if "score_piece" in json.dumps(job["Properties"])]
+    assert len(scoring) == 1, "tasks scored what lies on HDFS, and could not have read the other folder"
 
 
 @pytest.mark.slow

@@ -15,6 +15,9 @@ def test_the_estimate_follows_rows_cores_and_epochs() -> None:
     assert estimate_minutes(recipe, 8200, 1600, cores=4) == pytest.approx(minutes)
     one = recipe.model_copy(update={"stages": recipe.stages[:1]})
     assert estimate_minutes(one, 4100, 800, cores=2) < minutes / 2
+    whole = recipe.stages[1].model_copy(update={"unfrozen_layers": "all"})
+    all_layers = recipe.model_copy(update={"stages": (recipe.stages[0], whole)})
+    assert estimate_minutes(all_layers, 4100, 800, cores=2) > 1.5 * minutes
 
 
 def test_what_is_cached_counts_once() -> None:

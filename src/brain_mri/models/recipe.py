@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 BACKBONES = ("resnet50", "mobilenetv2", "compact")
-RECIPES = ("baseline", "best", "head_first")
+RECIPES = ("best", "baseline", "head_first")
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Precision = Literal["float32", "mixed_bfloat16"]
@@ -201,6 +201,15 @@ def known_name(given: str, known: Collection[str], what: str) -> str:
     raise ValueError(f"Unknown {what} {given!r}: expected one of {', '.join(known)}.{hint}")
 
 
+def known_recipe(name: str) -> str:
+    """Return the name of a recipe where there is one of that name.
+
+    Raises:
+        ValueError: There is none, with the nearest one.
+    """
+    return known_name(name, RECIPES, "recipe")
+
+
 def make_recipe(
     name: str,
     *,
@@ -237,7 +246,7 @@ def make_recipe(
     Raises:
         ValueError: A name that is not known, with the nearest match; a recipe that is not for the backbone.
     """
-    known_name(name, RECIPES, "recipe")
+    known_recipe(name)
     known_name(backbone, BACKBONES, "backbone")
     if backbone == "compact" and name == "head_first":
         raise ValueError(

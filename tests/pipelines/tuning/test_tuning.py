@@ -151,7 +151,7 @@ def test_trials_that_freeze_the_same_layers_share_what_those_compute(
     caplog: pytest.LogCaptureFixture,
     real_weights: Path,
 ) -> None:
-    training = TrainingParameters(backbone="mobilenetv2", weights=str(real_weights))
+    training = TrainingParameters(backbone="mobilenetv2", weights=str(real_weights), recipe="best")
     with caplog.at_level(logging.INFO, logger="brain_mri"):
         trials, _, _ = run(sets, tmp_path, training, space={"head_units": [[8], [16, 8]]}, sampler="grid")
     assert list(trials["status"]) == ["complete"] * 2
@@ -199,11 +199,19 @@ def test_training_with_what_was_found_says_when_there_is_none() -> None:
     for nothing in (None, {}):
         with pytest.raises(NotTunedError, match=r"there is none\. Run `kedro run --pipelines=tuning`"):
             choose_recipe(tuned, "phantom", 64, CLASSES, nothing)
-    best = {"configuration": {"learning_rate": 0.002, "head_units": [32]}, "study": "abc", "trial": 3}
-    recipe = choose_recipe(tuned, "phantom", 64, CLASSES, best)
-    expected = choose_recipe(TrainingParameters(), "phantom", 64, CLASSES)
+
+
+def test_what_was_found_changes_the_recipe_that_was_searched() -> None:
+    found = {"learning_rate": 0.002, "head_units": [32]}
+    best = {"recipe": "baseline", "configuration": found, "study": "abc", "trial": 3}
+    asked = TrainingParameters(config="tuned", backbone="mobilenetv2")
+    recipe = choose_recipe(asked, "folder", 64, CLASSES, best)
+    plain, searched = (
+        TrainingParameters(backbone="mobilenetv2", recipe=name) for name in ("best", "baseline")
+    )
+    expected = choose_recipe(searched, "folder", 64, CLASSES)
     assert recipe == Configuration(learning_rate=0.002, head_units=(32,)).applied(expected)
-    assert choose_recipe(TrainingParameters(), "phantom", 64, CLASSES, best) == expected
+    assert choose_recipe(plain, "folder", 64, CLASSES, best).name == "best"
 
 
 def test_a_search_is_drawn_and_described(trials: pd.DataFrame) -> None:

@@ -70,11 +70,12 @@ def choose_recipe(
         >>> choose_recipe(TrainingParameters(), "phantom", 224, ("a", "b")).backbone
         'compact'
     """
-    configuration = Configuration()
+    configuration, name = Configuration(), parameters.recipe
     if parameters.config == "tuned":
         if not best_config:
             raise NotTunedError
         configuration = Configuration.model_validate(best_config["configuration"])
+        name = best_config["recipe"]  # what it changes is no configuration of another one
     backbone = configuration.backbone or parameters.backbone
     if backbone == "auto":
         backbone = "compact" if source_kind == "phantom" else "resnet50"
@@ -88,7 +89,7 @@ def choose_recipe(
     on_gpu = parameters.distribution != "none" and parameters.worker_gpus > 0
     precision = best_precision(backbone, on_gpu) if parameters.precision == "auto" else parameters.precision
     recipe = make_recipe(
-        parameters.recipe,
+        name,
         backbone=backbone,
         weights=weights,
         image_size=image_size,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from brain_mri.datasets.shards import STRANDS
 from brain_mri.models.features import FeatureDtype
-from brain_mri.models.recipe import BACKBONES, RECIPES, Precision, known_name
+from brain_mri.models.recipe import BACKBONES, Precision, known_name, known_recipe
 
 DISTRIBUTIONS = ("none", "synchronous", "asynchronous")
 
@@ -20,7 +20,7 @@ class TrainingParameters(BaseModel):
         backbone: "resnet50", "mobilenetv2", "compact", or "auto": compact for phantom data, else resnet50.
         weights: "imagenet" (downloaded by Keras), the path of a weights file, None for a random start, or
             "auto": imagenet for the big backbones, None for compact.
-        recipe: "baseline", "best" or "head_first": see :func:`brain_mri.models.recipe.make_recipe`.
+        recipe: "best", "baseline" or "head_first": see :func:`brain_mri.models.recipe.make_recipe`.
         config: "tuned" trains with the best configuration that the pipeline `tuning` has found.
         seed: From which initial weights, order, augmentation and dropout are drawn.
         epochs: A limit on the epochs of each stage, for a quick try; None takes the recipe's own.
@@ -52,7 +52,7 @@ class TrainingParameters(BaseModel):
 
     backbone: str = "auto"
     weights: str | None = "auto"
-    recipe: str = "baseline"
+    recipe: Annotated[str, AfterValidator(known_recipe)] = "best"
     config: Literal["tuned"] | None = None
     seed: Annotated[int, Field(ge=0)] = 42
     epochs: Annotated[int, Field(ge=1)] | None = None
@@ -88,8 +88,3 @@ class TrainingParameters(BaseModel):
     @classmethod
     def _known_distribution(cls, value: str) -> str:
         return known_name(value, DISTRIBUTIONS, "distribution")
-
-    @field_validator("recipe")
-    @classmethod
-    def _known_recipe(cls, value: str) -> str:
-        return known_name(value, RECIPES, "recipe")

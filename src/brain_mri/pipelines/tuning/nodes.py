@@ -79,8 +79,8 @@ def search(  # noqa: PLR0917 - inputs of a node
     check_preparation(train, validation)
     base = training.model_copy(
         update={
-            "config": None, "epochs": tuning.epochs, "augmented_copies": tuning.augmented_copies,
-            "precision": "float32",
+            "config": None, "recipe": tuning.recipe, "epochs": tuning.epochs,
+            "augmented_copies": tuning.augmented_copies, "precision": "float32",
         }
     )  # fmt: skip
     kind = split_metadata["source"]["kind"]
@@ -213,6 +213,7 @@ def _best(best: Sequence[Trial], trials: Sequence[Trial], tuning: TuningParamete
         chosen["configuration"],
     )  # fmt: skip
     return {
+        "recipe": tuning.recipe,
         "configuration": json.loads(chosen["configuration"]),
         "trial": chosen["number"],
         "trials": len({trial["number"] for trial in trials}),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from brain_mri.models.recipe import known_recipe
 from brain_mri.models.search import COUNTS, Between, Space, read_space
 from brain_mri.models.trial import Metric
 
@@ -26,6 +27,8 @@ class TuningParameters(BaseModel):
     """What a user decides about a search; what it does not vary comes from `training`.
 
     Attributes:
+        recipe: That trials are based on, as in `training`: "baseline", "best" or "head_first". Only a recipe
+            that trains the head by itself lets trials share what frozen layers compute.
         space: What is varied: by name a list of options, or ``low``, ``high``, and ``log`` or ``step``; names
             are those of :class:`brain_mri.models.search.Configuration`. None for ``DEFAULT_SPACE``: it is no
             value of the files, which Kedro would merge with a smaller space.
@@ -53,6 +56,7 @@ class TuningParameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    recipe: Annotated[str, AfterValidator(known_recipe)] = "baseline"
     space: dict[str, Any] | None = None
     sampler: Sampler = "tpe"
     rounds: Annotated[int, Field(ge=1)] = 4
