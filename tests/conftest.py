@@ -15,7 +15,7 @@ from hypothesis import settings
 settings.register_profile("brain_mri", deadline=None, derandomize=True)
 settings.load_profile("brain_mri")
 
-pytest_plugins = ["tests.clusters", "tests.disks"]
+pytest_plugins = ["tests.clouds", "tests.clusters", "tests.disks"]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -37,7 +37,7 @@ def pipelines() -> dict[str, Pipeline]:
 
 def test_the_default_leads_from_scans_to_a_report(pipelines: dict[str, Pipeline]) -> None:
     parts = ("ingestion", "preprocessing", "training", "reporting")
-    assert set(pipelines) == {*parts, "tuning", "audit", "inference", "__default__"}
+    assert set(pipelines) == {*parts, "tuning", "audit", "inference", "enhancement", "__default__"}
     assert {node.name for node in pipelines["__default__"].nodes} == {
         node.name for name in parts for node in pipelines[name].nodes
     }
@@ -84,11 +84,8 @@ def test_every_entry_is_used_and_every_persistent_name_is_in_the_catalog(
     }
     for name, entry in entries.items():
         assert entry["metadata"]["kedro-viz"]["layer"] in LAYERS, name  # type: ignore[index]
-        root = (
-            "${runtime_params:inference.output,${globals:storage}/"
-            if name == "scores"
-            else "${globals:storage}/"
-        )
+        sent = {"scores": "inference", "enhanced_shards": "enhancement"}.get(name)
+        root = f"${{runtime_params:{sent}.output,${{globals:storage}}/" if sent else "${globals:storage}/"
         assert name == "raw" or str(entry["filepath"]).startswith(root), name
 
 

@@ -9,6 +9,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from brain_mri.pipelines.audit.parameters import AuditParameters
+from brain_mri.pipelines.enhancement.parameters import EnhancementParameters
 from brain_mri.pipelines.inference.parameters import InferenceParameters
 from brain_mri.pipelines.ingestion.parameters import IngestionParameters
 from brain_mri.pipelines.preprocessing.parameters import PreprocessingParameters
@@ -39,6 +40,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "reporting": ReportingParameters,
     "audit": AuditParameters,
     "inference": InferenceParameters,
+    "enhancement": EnhancementParameters,
     "run": RunParameters,
 }
 

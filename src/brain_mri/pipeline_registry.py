@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from kedro.pipeline import Pipeline
 
-from brain_mri.pipelines import audit, inference, ingestion, preprocessing, reporting, training, tuning
+from brain_mri.pipelines import (
+    audit,
+    enhancement,
+    inference,
+    ingestion,
+    preprocessing,
+    reporting,
+    training,
+    tuning,
+)
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -21,5 +30,6 @@ def register_pipelines() -> dict[str, Pipeline]:
         "tuning": tuning.create_pipeline(),
         "audit": audit.create_pipeline(),
         "inference": inference.create_pipeline(),
+        "enhancement": enhancement.create_pipeline(),
         "__default__": default,
     }

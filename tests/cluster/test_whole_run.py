@@ -174,6 +174,7 @@ def test_a_source_on_hdfs_is_read_by_executors_with_the_same_results(
     assert results(local, ["ingestion"])["scans"] == results(finished, ["ingestion"])["scans"]
 
 
+@pytest.mark.slow
 def test_executors_score_a_folder_on_hdfs_as_this_machine_scores_its_own(
     finished: str, project: Project, cluster: Cluster, source: Path
 ) -> None:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from brain_mri.datasets.checkpoints import CheckpointStore, CheckpointStoreDataset
+    from brain_mri.datasets.enhancing import EnhancedShardsDataset
     from brain_mri.datasets.features import FeatureCache, FeatureCacheDataset, FeatureSet
     from brain_mri.datasets.files import FigureDataset, HtmlDataset, JsonDataset, OptionalJsonDataset
+    from brain_mri.datasets.fundus_phantoms import FundusPhantomDataset, FundusPhantomFolder
     from brain_mri.datasets.keras_model import KerasModelDataset
     from brain_mri.datasets.originals import OriginalFilesDataset
     from brain_mri.datasets.prepared import PreparedParts, PreparedPartsDataset
@@ -23,18 +25,22 @@ if TYPE_CHECKING:
     from brain_mri.datasets.source import RawFolder, RawFolderDataset
     from brain_mri.datasets.spark_shards import SparkShardsDataset
     from brain_mri.datasets.tables import EarlierTableDataset, TableDataset
+    from brain_mri.datasets.tar_shards import TarShardDataset, TarShards
     from brain_mri.datasets.versions import FolderVersion, FolderVersionsDataset, VersionedFolderDataset
 
 __all__ = [
     "CheckpointStore",
     "CheckpointStoreDataset",
     "EarlierTableDataset",
+    "EnhancedShardsDataset",
     "FeatureCache",
     "FeatureCacheDataset",
     "FeatureSet",
     "FigureDataset",
     "FolderVersion",
     "FolderVersionsDataset",
+    "FundusPhantomDataset",
+    "FundusPhantomFolder",
     "HtmlDataset",
     "JsonDataset",
     "KerasModelDataset",
@@ -53,14 +59,18 @@ __all__ = [
     "SparkScansDataset",
     "SparkShardsDataset",
     "TableDataset",
+    "TarShardDataset",
+    "TarShards",
     "TensorFlowShardsDataset",
     "VersionedFolderDataset",
 ]
 
 _MODULES = {
     "checkpoints": ("CheckpointStore", "CheckpointStoreDataset"),
+    "enhancing": ("EnhancedShardsDataset",),
     "features": ("FeatureCache", "FeatureCacheDataset", "FeatureSet"),
     "files": ("FigureDataset", "HtmlDataset", "JsonDataset", "OptionalJsonDataset"),
+    "fundus_phantoms": ("FundusPhantomDataset", "FundusPhantomFolder"),
     "keras_model": ("KerasModelDataset",),
     "originals": ("OriginalFilesDataset",),
     "prepared": ("PreparedParts", "PreparedPartsDataset"),
@@ -71,6 +81,7 @@ _MODULES = {
     "source": ("RawFolder", "RawFolderDataset"),
     "spark_shards": ("SparkShardsDataset",),
     "tables": ("EarlierTableDataset", "TableDataset"),
+    "tar_shards": ("TarShardDataset", "TarShards"),
     "versions": ("FolderVersion", "FolderVersionsDataset", "VersionedFolderDataset"),
 }
 

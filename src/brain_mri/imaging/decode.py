@@ -1,8 +1,8 @@
 """The only decoder of the project: bytes of an image file in, checked 8-bit grey pixels out.
 
 Everything that reads a scan (ingestion, preprocessing, serving) comes through `decode_grey`, so that a file
-is accepted or refused, and looks, the same everywhere. The content decides what a file is; its name is never
-looked at.
+is accepted or refused, and looks, the same everywhere; photographs share its checks. The content decides what
+a file is; its name is never looked at.
 
 Two libraries share the work. Pillow reads every header without decoding, so that limits hold before memory is
 spent, and decodes what is rare. OpenCV decodes JPEG, which is nearly everything here, a fifth faster: both
@@ -12,6 +12,8 @@ use libjpeg-turbo and take its luma channel, and the tests hold them to equal pi
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -40,7 +42,7 @@ REFUSAL_REASONS: dict[str, str] = {
 _FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "PPM")
 _JPEG_FORMATS = ("JPEG", "MPO")  # MPO is a JPEG with further pictures behind it, as telephones write it
 _BYTE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
-_WIDE_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
+WIDE_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 _BITS = {"1": 1, "I": 32, "F": 32}
 _ORIENTATION_TAG = 0x0112
 # A progressive JPEG has about ten passes. Each costs a walk over all pixels, whatever its own few bytes
@@ -137,6 +139,20 @@ def decode_grey(content: bytes, limits: DecodeLimits = DEFAULT_LIMITS, at_least:
         >>> decode_grey(Path("scan.jpg").read_bytes()).pixels.shape
         (512, 512)
     """
+    with opened(content, limits) as image:
+        return _decode(image, content, limits, at_least)
+
+
+@contextmanager
+def opened(content: bytes, limits: DecodeLimits) -> Iterator[ImageFile.ImageFile]:
+    """Open an image file, not decoded yet, whose header is within the limits.
+
+    Whatever is wrong with the content, here or inside the `with` block, becomes a `RefusedImage`.
+
+    Raises:
+        RefusedImage: It cannot or must not be used.
+        MemoryError: The machine is short of memory, which says nothing about the image.
+    """
     if not content:
         raise RefusedImage("empty", "The file is empty: 0 bytes.")
     if len(content) > limits.max_bytes:
@@ -144,8 +160,10 @@ def decode_grey(content: bytes, limits: DecodeLimits = DEFAULT_LIMITS, at_least:
             "too_large", f"The file has {len(content):,} bytes; at most {limits.max_bytes:,} are allowed."
         )
     try:
-        return _decode(content, limits, at_least)
-    except (RefusedImage, MemoryError):  # a machine short of memory says nothing about the image
+        image = Image.open(io.BytesIO(content), formats=_FORMATS)
+        _check_header(image, limits)
+        yield image
+    except (RefusedImage, MemoryError):
         raise
     except UnidentifiedImageError as error:
         raise RefusedImage("not_an_image", f"The content is none of {', '.join(_FORMATS)}.") from error
@@ -155,40 +173,90 @@ def decode_grey(content: bytes, limits: DecodeLimits = DEFAULT_LIMITS, at_least:
         raise RefusedImage("damaged", f"The image cannot be decoded: {error}") from error
 
 
-def _decode(content: bytes, limits: DecodeLimits, at_least: int) -> GreyImage:
-    image = Image.open(io.BytesIO(content), formats=_FORMATS)
-    _check_header(image, limits)
+def is_plain_jpeg(image: Image.Image) -> bool:
+    """Whether OpenCV decodes it: a JPEG in grey or in colours, none for printers."""
+    return image.format in _JPEG_FORMATS and image.mode in {"L", "RGB"}
+
+
+def decode_jpeg(content: bytes, flags: int) -> npt.NDArray[np.uint8]:
+    """Decode a JPEG by OpenCV, as it lies: its EXIF orientation is passed over.
+
+    Args:
+        content: The whole file.
+        flags: Of `cv2.imdecode`.
+
+    Raises:
+        RefusedImage: It is damaged, or cut into too many passes.
+    """
+    passes = content.count(_JPEG_PASS_MARKER)
+    if passes > _MAX_JPEG_PASSES:
+        raise RefusedImage(
+            "too_many_passes", f"The JPEG has {passes:,} passes; at most {_MAX_JPEG_PASSES} are decoded."
+        )
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    if pixels is None:
+        raise RefusedImage(
+            "damaged", "The JPEG is truncated or damaged: its pixels end before its end marker."
+        )
+    return np.asarray(pixels, np.uint8)
+
+
+def load_pillow(image: ImageFile.ImageFile, content: bytes) -> tuple[Image.Image, int]:
+    """Decode what is no plain JPEG by Pillow; what is transparent lies over black.
+
+    Returns:
+        The decoded image as it lies, and its EXIF orientation.
+
+    Raises:
+        Exception: Nearly anything, where it is damaged; within `opened` that is a refusal.
+    """
+    loaded: Image.Image = image
+    if image.format == "PNG":
+        image.verify()  # loading alone passes over wrong checksums and a missing end
+        loaded = Image.open(io.BytesIO(content), formats=("PNG",))
+    loaded.load()
+    orientation = orientation_of(loaded)
+    if loaded.has_transparency_data and loaded.mode not in WIDE_MODES:
+        opaque = Image.new("RGBA", loaded.size, "black")
+        opaque.alpha_composite(loaded.convert("RGBA"))
+        return opaque, orientation
+    return loaded, orientation
+
+
+def _decode(image: ImageFile.ImageFile, content: bytes, limits: DecodeLimits, at_least: int) -> GreyImage:
     mode, format_name, bit_depth = image.mode, str(image.format), _bit_depth(image)
     width, height = image.size
     shrunk = 1
-    if format_name in _JPEG_FORMATS and mode in ("L", "RGB"):
-        orientation = _orientation(image)
+    if is_plain_jpeg(image):
+        orientation = orientation_of(image)
         shrunk = _divisor(width, height, at_least)
-        pixels = _decode_jpeg(content, shrunk)
+        pixels = decode_jpeg(content, _JPEG_DIVISORS.get(shrunk, cv2.IMREAD_GRAYSCALE))
     else:
-        if format_name == "PNG":
-            image.verify()  # loading alone passes over wrong checksums and a missing end
-            image = Image.open(io.BytesIO(content), formats=("PNG",))
-        image.load()
-        orientation = _orientation(image)
-        pixels = _grey_from_pillow(image)
+        loaded, orientation = load_pillow(image, content)
+        wide = loaded.mode in WIDE_MODES
+        pixels = stretch(np.asarray(loaded)) if wide else np.asarray(loaded.convert("L"), np.uint8)
     expected = (height // shrunk, width // shrunk)
     if pixels.shape not in (expected, expected[::-1]):
         raise RefusedImage(
             "damaged",
             f"The header promises {width}×{height} pixels, decoding at 1/{shrunk} gave {pixels.shape[::-1]}.",
         )
-    pixels = np.ascontiguousarray(_upright(pixels, orientation))
+    pixels = np.ascontiguousarray(upright(pixels, orientation))
     darkest, brightest, _, _ = cv2.minMaxLoc(pixels)
     if brightest - darkest < limits.min_contrast:
         if shrunk > 1:  # fine detail may be all the contrast there is
-            return _decode(content, limits, 0)
-        raise RefusedImage(
-            "blank",
-            f"All grey levels lie within {darkest:.0f} … {brightest:.0f}; "
-            f"a contrast of at least {limits.min_contrast} is expected.",
-        )
+            return _decode(image, content, limits, 0)
+        raise blank(int(darkest), int(brightest), limits)
     return GreyImage(pixels, mode, format_name, bit_depth)
+
+
+def blank(darkest: int, brightest: int, limits: DecodeLimits) -> RefusedImage:
+    """The refusal of a picture that shows nothing."""
+    return RefusedImage(
+        "blank",
+        f"All grey levels lie within {darkest} … {brightest}; "
+        f"a contrast of at least {limits.min_contrast} is expected.",
+    )
 
 
 def _check_header(image: Image.Image, limits: DecodeLimits) -> None:
@@ -202,7 +270,7 @@ def _check_header(image: Image.Image, limits: DecodeLimits) -> None:
         raise RefusedImage(
             "too_small", f"The image has {width}×{height} pixels; a side has at least {limits.min_side}."
         )
-    if image.mode not in _BYTE_MODES + _WIDE_MODES:
+    if image.mode not in _BYTE_MODES + WIDE_MODES:
         raise RefusedImage("unsupported_mode", f"Mode {image.mode!r} has no defined conversion to grey.")
     if image.format != "MPO" and getattr(image, "is_animated", False):
         raise RefusedImage(
@@ -218,32 +286,7 @@ def _divisor(width: int, height: int, at_least: int) -> int:
     return 1
 
 
-def _decode_jpeg(content: bytes, divisor: int) -> GreyPixels:
-    passes = content.count(_JPEG_PASS_MARKER)
-    if passes > _MAX_JPEG_PASSES:
-        raise RefusedImage(
-            "too_many_passes", f"The JPEG has {passes:,} passes; at most {_MAX_JPEG_PASSES} are decoded."
-        )
-    flags = _JPEG_DIVISORS.get(divisor, cv2.IMREAD_GRAYSCALE) | cv2.IMREAD_IGNORE_ORIENTATION
-    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-    if pixels is None:
-        raise RefusedImage(
-            "damaged", "The JPEG is truncated or damaged: its pixels end before its end marker."
-        )
-    return np.asarray(pixels, np.uint8)
-
-
-def _grey_from_pillow(image: Image.Image) -> GreyPixels:
-    if image.mode in _WIDE_MODES:
-        return _stretch(np.asarray(image))
-    if image.has_transparency_data:
-        opaque = Image.new("RGBA", image.size, "black")
-        opaque.alpha_composite(image.convert("RGBA"))
-        image = opaque
-    return np.asarray(image.convert("L"), np.uint8)
-
-
-def _stretch(values: npt.NDArray[np.number]) -> GreyPixels:
+def stretch(values: npt.NDArray[np.number]) -> GreyPixels:
     """Map the range of wide values to 0 … 255; values that are not finite become the lowest."""
     wide = values.astype(np.float64)
     finite = np.isfinite(wide)
@@ -265,7 +308,7 @@ def _bit_depth(image: ImageFile.ImageFile) -> int:
     return _BITS.get(image.mode, 8)
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation_of(image: Image.Image) -> int:
     """The EXIF orientation, 1 (upright) to 8; 1 where there is none that can be read."""
     try:
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
@@ -273,10 +316,10 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _upright(pixels: GreyPixels, orientation: int) -> GreyPixels:
+def upright(pixels: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:
     """Undo an EXIF orientation (CIPA DC-008, tag 274); unknown values mean upright."""
     if orientation in (5, 6, 7, 8):
-        pixels = pixels.T
+        pixels = pixels.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     if orientation in (3, 4, 7, 8):

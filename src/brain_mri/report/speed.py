@@ -60,6 +60,34 @@ def runtime_vs_workers(runs: Sequence[Mapping[str, Any]], synthetic: bool = Fals
     return figure
 
 
+def runtime_on_workers(
+    expected: Sequence[tuple[int, float]], measured: tuple[int, float], what: str
+) -> Figure:
+    """Draw how long measured tasks would take on more or fewer workers, and how long they took.
+
+    Args:
+        expected: Workers, and seconds by the tasks' own seconds.
+        measured: Workers that there were, and seconds from the first start to the last end.
+        what: Was worked on.
+
+    Example:
+        >>> figure = runtime_on_workers([(1, 9.0), (2, 4.6)], (2, 5.1), "600 photographs")
+    """
+    figure, axes = new_figure(WIDTH, 3.2)
+    panel = axes[0, 0]
+    workers, seconds = zip(*expected, strict=True)
+    label = "expected: tasks as long as they were"
+    panel.plot(workers, seconds, "--", marker="o", markersize=3, color=MUTED, label=label)
+    panel.plot(*measured, marker="o", markersize=8, color=CLASS_COLOURS[0], linestyle="", label="measured")
+    panel.set(xlabel="workers, one core each", ylabel=f"seconds for {what}")
+    panel.set_ylim(bottom=0)
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panel.grid(axis="y", color=GRID)
+    panel.legend(frameon=False, fontsize=8)
+    heading(panel, "Runtime against workers")
+    return figure
+
+
 def draw_curves(panel: Axes, curves: Mapping[str, Sequence[tuple[float, float]]]) -> None:
     """Draw what trainings had reached when into a panel.
 

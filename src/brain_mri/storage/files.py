@@ -19,6 +19,7 @@ from urllib.parse import quote, unquote_to_bytes
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from brain_mri.storage.object_stores import is_object_store, upload
 from brain_mri.storage.retry import no_repeats, retried
 from brain_mri.storage.verification import HashedStream, check_written
 
@@ -86,6 +87,9 @@ def temporary_name(path: str, kind: str = "tmp") -> str:
 def replace_file(filesystem: fsspec.AbstractFileSystem, path: str) -> Iterator[HashedStream]:
     """Write a file beside `path`; on success it takes the place of `path`, on failure it goes.
 
+    An object store knows no renaming, and shows a file when all of it is there: it goes to its place at once,
+    in chunks, and appears with the last one.
+
     What was written is read back and compared, a chunk at a time, so a file may be larger than memory. For
     the same reason it cannot be written again from here when a DataNode is lost on the way: whoever fills
     the stream does the whole of it once more (`retried` around it, as `write_file`, or a task that Spark
@@ -102,6 +106,11 @@ def replace_file(filesystem: fsspec.AbstractFileSystem, path: str) -> Iterator[H
         >>> with replace_file(filesystem, "/data/scans.bin") as stream:
         ...     stream.write(content)
     """
+    if is_object_store(filesystem):
+        with upload(filesystem, path) as written:
+            yield written
+        check_written(filesystem, path, written, path)
+        return
     temporary = temporary_name(path)
     filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
     try:

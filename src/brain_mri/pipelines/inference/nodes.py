@@ -70,7 +70,7 @@ def plan_scoring(
         "Scoring %s files (%.1f MB) with version %s.", f"{len(files):,}", files["bytes"].sum() / 1e6,
         classifier.version,
     )  # fmt: skip
-    shared = all(_is_shared(source) for source in sources)
+    shared = all(is_shared(source) for source in sources)
     progress = progress_bar("Scoring", len(files), "files")
     launcher = choose_launcher(len(files), shared)
     return Scoring(files, classifier, classes, launcher, ingestion.limits.limits(), progress)
@@ -149,5 +149,6 @@ def _label(path: str, classes: ClassSet) -> str | None:
         return None
 
 
-def _is_shared(source: str) -> bool:
+def is_shared(source: str) -> bool:
+    """Whether a place is on a storage that all machines reach, and not on this one's disk."""
     return not isinstance(open_filesystem(source)[0], LocalFileSystem)
