@@ -357,6 +357,28 @@ def test_what_a_search_finds_without_test_scans_is_trained_with_and_shown(
     assert previews.get("best_config.json") == "JSONPreview"
 
 
+def test_photographs_are_enhanced_by_tasks_into_shards_and_the_next_run_makes_nothing(
+    run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = tmp_path / "root"
+    small = {"enhancement__phantoms": 70, "enhancement__shard_mib": 8}  # more than this process does itself
+    small["enhancement__vessels"] = {"method": "threshold"}  # type: ignore[assignment]
+    with caplog.at_level(logging.INFO, logger="brain_mri"):
+        run(root, "enhancement", **small)
+    assert "Enhanced: 70 of 70 photographs in 3 shards" in caplog.text
+    stats = json.loads((root / "08_reporting" / "enhancement_stats.json").read_text())
+    assert (stats["enhanced"], stats["refused"]) == (70, {})
+    folder = root / "07_model_output" / "enhanced"
+    times = {path: path.stat().st_mtime_ns for path in folder.glob("shard-*")}
+    assert len(times) == 9
+    run(root, "enhancement", **small)
+    assert "3 of 3 shards were complete already" in caplog.text
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("shard-*")} == times
+    previews = _previews(root, tmp_path / "viz")
+    assert previews.get("enhancement_throughput.png") == "ImagePreview"
+    assert previews.get("enhancement_runtime.png") == "ImagePreview"
+
+
 def _kill_at(sign: str, *words: str, storage: Path) -> None:
     """Start a command and SIGKILL all of it as soon as a file that the pattern names is there."""
     process = _command(*words, storage=storage)
