@@ -40,14 +40,14 @@ def test_a_picture_without_a_field_is_refused() -> None:
 
 
 def test_beyond_the_rim_the_picture_goes_on_as_it_is_inside() -> None:
-    columns = np.tile(np.arange(100, dtype=np.float32), (100, 1))
-    field = np.zeros((100, 100), bool)
-    field[20:80, 20:80] = True
-    grown = grow_field(np.where(field, columns, 0), field, 10)
-    inside = slice(22, 78)
+    columns = np.tile(np.arange(200, dtype=np.float32), (200, 1))
+    field = np.zeros((200, 200), bool)
+    field[70:130, 70:130] = True
+    grown = grow_field(np.where(field, columns, 0), field)
+    inside = slice(72, 128)
     np.testing.assert_array_equal(grown[inside, inside], columns[inside, inside])
-    assert grown[50, 82] == pytest.approx(77, abs=1)
-    assert grown[50, 18] == pytest.approx(22, abs=1)
+    assert grown[100, 132] == pytest.approx(127, abs=2)
+    assert grown[100, 68] == pytest.approx(72, abs=2)
     assert grown[0, 0] == pytest.approx(columns[field].mean())
 
 

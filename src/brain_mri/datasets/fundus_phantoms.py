@@ -51,7 +51,7 @@ class FundusPhantomDataset(LocatedDataset[None, FundusPhantomFolder]):
         ```yaml
         fundus_phantoms:
           type: brain_mri.datasets.FundusPhantomDataset
-          filepath: ${globals:storage}/03_primary/fundus_phantom
+          filepath: ${globals:storage}/02_intermediate/fundus_phantom
         ```
     """
 

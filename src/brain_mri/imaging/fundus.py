@@ -17,6 +17,8 @@ Plane: TypeAlias = npt.NDArray[np.float32]
 _SEARCHED = 512  # pixels of the longer side at which the field is looked for
 _DARK = 0.15  # of the bright parts' brightness: surroundings are darker, save for noise
 _SMALLEST = 0.05  # of the picture
+_WINDOWS = (1.5, 3, 6, 12)  # deviations, in pixels
+_NEAR = 0.05  # share of a window that lies inside
 
 
 def field_of_view(photograph: ColourPixels) -> Field:
@@ -65,33 +67,28 @@ def field_diameter(field: Field) -> int:
     return int(max(rows[-1] - rows[0], columns[-1] - columns[0])) + 1
 
 
-def grow_field(plane: Plane, field: Field, pixels: int) -> Plane:
+def grow_field(plane: Plane, field: Field) -> Plane:
     """Continue a picture beyond the rim of its field of view, so that filters see no edge there.
 
-    A ring of pixels at a time gets the mean of its neighbours inside; what is farther out gets the mean of
-    the field (Soares et al., "Retinal Vessel Segmentation Using the 2-D Gabor Wavelet and Supervised
-    Classification", IEEE Transactions on Medical Imaging 25, 2006).
+    Pixels outside get the mean of those inside that are near, by ever wider windows (normalized convolution:
+    Knutsson and Westin, CVPR 1993), and what is farther out the mean of the field.
 
     Args:
         plane: float32 ``(h, w)``.
         field: bool ``(h, w)``; its outermost two pixels are not trusted.
-        pixels: How far.
 
     Returns:
-        float32 ``(h, w)``.
+        float32 ``(h, w)``, unchanged inside.
     """
-    square = np.ones((3, 3), np.uint8)
-    inside = cv2.erode(field.astype(np.uint8), square, iterations=2, borderValue=0)
-    grown = plane * inside
-    for _ in range(pixels):
-        total = cv2.boxFilter(grown, cv2.CV_32F, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT)
-        known = cv2.boxFilter(inside, cv2.CV_32F, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT)
-        ring = (known > 0) & (inside == 0)
-        if not ring.any():
-            break
-        grown[ring] = total[ring] / known[ring]
-        inside[ring] = 1
-    grown[inside == 0] = plane[field].mean()
+    known = cv2.erode(field.astype(np.float32), np.ones((3, 3), np.uint8), iterations=2, borderValue=0)
+    grown = plane * known
+    for sigma in _WINDOWS:
+        weight = cv2.GaussianBlur(known, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)
+        mean = cv2.GaussianBlur(grown, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)
+        near = (known == 0) & (weight > _NEAR)
+        grown[near] = mean[near] / weight[near]
+        known[near] = 1
+    grown[known == 0] = plane[field].mean()
     return grown
 
 

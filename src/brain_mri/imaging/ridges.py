@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TypeAlias
 
 import cv2
@@ -14,6 +13,7 @@ Plane: TypeAlias = npt.NDArray[np.float32]
 ORIENTATIONS = 12
 """Directions of a line that are tried, over half a turn."""
 
+_ONE, _FIRST, _SECOND = (np.array(kernel) for kernel in ([0.0, 1, 0], [-0.5, 0, 0.5], [1.0, -2, 1]))
 _FLOOR = np.float32(1e-3)  # of a response, so that one missing part of a line does not forbid it
 
 
@@ -53,35 +53,49 @@ def line_response(
     Returns:
         float32 ``(h, w)``, natural logarithm of the response.
     """
-    height, width = plane.shape
     spots = cv2.GaussianBlur(plane, (0, 0), sigma / 2) - cv2.GaussianBlur(plane, (0, 0), sigma)
     np.maximum(spots, 0, out=spots)
     distances = range(0, reach + 1, step)
     weights = np.exp(-(np.array(distances, np.float32) ** 2) / (2 * (reach / 3) ** 2))
     weights /= weights[0] + (1 if ends else 2) * weights[1:].sum()
-    rim = reach + 1
     answers = [
-        cv2.copyMakeBorder(
-            np.log(cv2.GaussianBlur(spots, (0, 0), blur + growth * distance) + _FLOOR) * weight,
-            rim, rim, rim, rim, cv2.BORDER_REPLICATE,
+        _Shifted(
+            np.log(cv2.GaussianBlur(spots, (0, 0), blur + growth * distance) + _FLOOR) * weight, distance
         )
         for distance, weight in zip(distances, weights, strict=True)
-    ]  # fmt: skip
-
-    def shifted(answer: Plane, x: int, y: int) -> Plane:
-        return answer[rim + y : rim + y + height, rim + x : rim + x + width]
-
+    ]
     strongest = np.full(plane.shape, -np.inf, np.float32)
-    for number in range(ORIENTATIONS * (2 if ends else 1)):
-        angle = number * np.pi / ORIENTATIONS
-        response = shifted(answers[0], 0, 0).copy()
+    for angle in _angles(ORIENTATIONS * (2 if ends else 1)):
+        response = answers[0].along(angle, 0).copy()
         for distance, answer in zip(distances[1:], answers[1:], strict=True):
-            x, y = round(distance * np.cos(angle)), round(distance * np.sin(angle))
-            response += shifted(answer, x, y)
+            response += answer.along(angle, distance)
             if not ends:
-                response += shifted(answer, -x, -y)
+                response += answer.along(angle, -distance)
         np.maximum(strongest, response, out=strongest)
     return strongest
+
+
+class _Shifted:
+    """Views of a plane that is shifted, its rim repeated.
+
+    Args:
+        plane: float32 ``(h, w)``.
+        rim: The farthest shift, in pixels.
+    """
+
+    def __init__(self, plane: Plane, rim: int) -> None:
+        self._shape, self._rim = plane.shape, rim
+        self._padded = cv2.copyMakeBorder(plane, rim, rim, rim, rim, cv2.BORDER_REPLICATE)
+
+    def along(self, angle: float, distance: float) -> Plane:
+        """The plane as it is seen from this far in that direction, to the next whole pixel."""
+        height, width = self._shape
+        x, y = (self._rim + round(distance * part) for part in (np.cos(angle), np.sin(angle)))
+        return np.asarray(self._padded[y : y + height, x : x + width], np.float32)
+
+
+def _angles(count: int) -> list[float]:
+    return [number * np.pi / ORIENTATIONS for number in range(count)]
 
 
 def ridge_response(plane: Plane, across: float, along: float) -> Plane:
@@ -89,19 +103,35 @@ def ridge_response(plane: Plane, across: float, along: float) -> Plane:
 
     Across the line the second derivative of a Gaussian, along it a Gaussian (Chaudhuri et al., "Detection of
     Blood Vessels in Retinal Images Using Two-Dimensional Matched Filters", IEEE Transactions on Medical
-    Imaging 8, 1989).
+    Imaging 8, 1989). The derivative is steered (Freeman and Adelson, "The Design and Use of Steerable
+    Filters", IEEE PAMI 13, 1991), and smoothed along the line by shifted sums: a tenth of the work of kernels
+    as large.
 
     Args:
         plane: float32 ``(h, w)``, lines are bright.
         across: Deviation across the line, in pixels.
-        along: Deviation along the line, in pixels.
+        along: Deviation along the line, in pixels, larger than `across`.
 
     Returns:
-        float32 ``(h, w)``, in units of the plane.
+        float32 ``(h, w)``, in units of the plane: about its height on a bright line of that width.
     """
+    smooth = cv2.GaussianBlur(plane, (0, 0), across)
+    xx, yy, xy = (
+        cv2.sepFilter2D(smooth, cv2.CV_32F, rows, columns, borderType=cv2.BORDER_REFLECT)
+        for rows, columns in ((_SECOND, _ONE), (_ONE, _SECOND), (_FIRST, _FIRST))
+    )
+    spread = np.sqrt(along**2 - across**2)
+    step = max(round(1.4 * across), 1)
+    distances = [step * number for number in range(round(2.2 * spread / step) + 1)]
+    weights = np.exp(-((np.array(distances) / spread) ** 2) / 2).astype(np.float32)
+    weights *= -(np.float32(across) ** 2) / (weights[0] + 2 * weights[1:].sum())
     strongest = np.full(plane.shape, -np.inf, np.float32)
-    for kernel in _ridge_kernels(across, along):
-        response = cv2.filter2D(plane, cv2.CV_32F, kernel, borderType=cv2.BORDER_REFLECT)
+    for angle in _angles(ORIENTATIONS):
+        cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+        bent = _Shifted(sine * sine * xx - (2 * sine * cosine) * xy + cosine * cosine * yy, distances[-1])
+        response = bent.along(angle, 0) * weights[0]
+        for distance, weight in zip(distances[1:], weights[1:], strict=True):
+            response += weight * (bent.along(angle, distance) + bent.along(angle, -distance))
         np.maximum(strongest, response, out=strongest)
     return strongest
 
@@ -120,36 +150,14 @@ def line_strength(plane: Plane, length: int, window: int = 15) -> Plane:
     Returns:
         float32 ``(h, w)``, in units of the plane.
     """
+    half = length // 2
+    shifted = _Shifted(plane, half)
     strongest = np.full(plane.shape, -np.inf, np.float32)
-    for kernel in _line_kernels(length):
-        response = cv2.filter2D(plane, cv2.CV_32F, kernel, borderType=cv2.BORDER_REFLECT)
-        np.maximum(strongest, response, out=strongest)
-    return strongest - cv2.blur(plane, (window, window), borderType=cv2.BORDER_REFLECT)
-
-
-@cache
-def _line_kernels(length: int) -> tuple[Plane, ...]:
-    kernels = []
-    for number in range(ORIENTATIONS):
-        angle = number * np.pi / ORIENTATIONS
-        kernel = np.zeros((length + 2, length + 2), np.float32)
-        along = (length - 1) / 2 * np.array([np.cos(angle), np.sin(angle)])
-        middle = (length + 1) / 2
-        first, last = (np.rint((middle + way * along) * 16).astype(int).tolist() for way in (-1, 1))
-        cv2.line(kernel, first, last, 1.0, 1, cv2.LINE_AA, 4)
-        kernels.append(kernel / kernel.sum())
-    return tuple(kernels)
-
-
-@cache
-def _ridge_kernels(across: float, along: float) -> tuple[Plane, ...]:
-    half = int(np.ceil(3 * max(across, along)))
-    y, x = np.mgrid[-half : half + 1, -half : half + 1].astype(np.float64)
-    kernels = []
-    for number in range(ORIENTATIONS):
-        angle = number * np.pi / ORIENTATIONS
-        u, v = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
-        kernel = (1 - (v / across) ** 2) * np.exp(-((v / across) ** 2) / 2 - (u / along) ** 2 / 2)
-        kernel -= kernel.mean()
-        kernels.append((kernel / np.abs(kernel).sum()).astype(np.float32))
-    return tuple(kernels)
+    for angle in _angles(ORIENTATIONS):
+        total = shifted.along(angle, 0).copy()
+        for distance in range(1, half + 1):
+            total += shifted.along(angle, distance)
+            total += shifted.along(angle, -distance)
+        np.maximum(strongest, total, out=strongest)
+    mean = cv2.blur(plane, (window, window), borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(strongest / np.float32(length) - mean, np.float32)

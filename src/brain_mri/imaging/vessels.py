@@ -24,7 +24,6 @@ WORKING_DIAMETER = 540
 have."""
 
 _NETWORK = "vessel_network.json"
-_RIM = 40  # pixels that the field is continued for filters
 
 
 @dataclass(frozen=True)
@@ -136,7 +135,7 @@ def vessel_features(photograph: ColourPixels, field: Field) -> Features:
     Returns:
         float32 ``(pixels of the field, features)``, in the order of the rows.
     """
-    green, red = (grow_field(photograph[..., channel].astype(np.float32), field, _RIM) for channel in (1, 0))
+    green, red = (grow_field(photograph[..., channel].astype(np.float32), field) for channel in (1, 0))
     dark = np.float32(255) - green
     even = np.float32(255) - cv2.createCLAHE(2.0, (8, 8)).apply(np.rint(green).astype(np.uint8))
     even = even.astype(np.float32)
