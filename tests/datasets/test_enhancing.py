@@ -20,12 +20,15 @@ from brain_mri.datasets.enhancing import (
     OtherSourceError,
     enhance_shard,
 )
+from brain_mri.datasets.source import Source, list_files
 from brain_mri.imaging.decode import DecodeLimits
 from brain_mri.imaging.fundus_phantom import draw_fundus
 from brain_mri.imaging.photograph import PHOTOGRAPH_LIMITS
 from brain_mri.imaging.retina import EnhanceOptions
 from brain_mri.imaging.vessels import VesselOptions
 from brain_mri.pipelines.enhancement.nodes import cut_shards
+from brain_mri.storage.files import open_filesystem
+from tests.clouds import Cloud
 
 PLAIN = EnhanceOptions(vessels=VesselOptions(method="threshold"))  # fast
 KINDS = {"enhanced.png", "vessels.png"}
@@ -214,3 +217,25 @@ def test_two_tasks_of_one_shard_leave_one_shard(made: Path, source: Path, tmp_pa
     ]
     assert tars(tmp_path)["shard-00000.tar"] == tars(made)["shard-00000.tar"]
     assert make(shard)["fresh"] is False
+
+
+def test_from_a_cloud_to_a_cloud_the_shards_are_those_of_a_disk(
+    made: Path, source: Path, cloud: Cloud
+) -> None:
+    filesystem, bucket = open_filesystem(cloud.url)
+    for path in source.rglob("*.*"):
+        filesystem.pipe_file(f"{bucket}/photographs/{path.relative_to(source).as_posix()}", path.read_bytes())
+    files = list_files(Source("folder", f"{cloud.url}/photographs", "it is to be enhanced"))
+    plan = cut_shards(files, 20_000)
+    assert plan["key"].tolist() == plan_of(source)["key"].tolist()
+    dataset = EnhancedShardsDataset(filepath=f"{cloud.url}/shards")
+    first = Here(stop_after=1)
+    with pytest.raises(KeyboardInterrupt):
+        dataset.save(enhancing(source, first, plan=plan))
+    assert not dataset.exists()
+    second = Here()
+    dataset.save(enhancing(source, second, plan=plan))
+    assert first.made + second.made == [path.stem for path in sorted(made.glob("*.tar"))]
+    shards = dataset.load()
+    assert {f"{shard['name']}.tar": shard["tar_sha256"] for shard in shards.shards} == tars(made)
+    assert dict(shards.samples()) == dict(EnhancedShardsDataset(filepath=str(made)).load().samples())
