@@ -361,13 +361,13 @@ def test_photographs_are_enhanced_by_tasks_into_shards_and_the_next_run_makes_no
     run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = tmp_path / "root"
-    small = {"enhancement__phantoms": 70, "enhancement__shard_mib": 8}  # more than this process does itself
+    small = {"enhancement__phantoms": 30, "enhancement__shard_mib": 4}  # more than this process does itself
     small["enhancement__vessels"] = {"method": "threshold"}  # type: ignore[assignment]
     with caplog.at_level(logging.INFO, logger="brain_mri"):
         run(root, "enhancement", **small)
-    assert "Enhanced: 70 of 70 photographs in 3 shards" in caplog.text
+    assert "Enhanced: 30 of 30 photographs in 3 shards" in caplog.text
     stats = json.loads((root / "08_reporting" / "enhancement_stats.json").read_text())
-    assert (stats["enhanced"], stats["refused"]) == (70, {})
+    assert (stats["enhanced"], stats["refused"]) == (30, {})
     folder = root / "07_model_output" / "enhanced"
     times = {path: path.stat().st_mtime_ns for path in folder.glob("shard-*")}
     assert len(times) == 9

@@ -25,6 +25,9 @@ from brain_mri.storage.files import open_filesystem
 
 log = logging.getLogger(__name__)
 
+FEW = 8
+"""So few photographs of this machine are enhanced before Spark would have started."""
+
 
 class NoPhotographsError(ValueError):
     """There is nothing to enhance."""
@@ -131,7 +134,7 @@ def plan_enhancement(plan: pd.DataFrame, parameters: EnhancementParameters) -> E
     source = str(plan["source"].iloc[0])
     shared = is_shared(source) and (parameters.output is None or is_shared(parameters.output))
     progress = progress_bar("Enhancing", len(plan), "files")
-    launcher = choose_launcher(len(plan), shared)
+    launcher = choose_launcher(len(plan), shared, FEW)
     return Enhancing(plan, source, parameters.options(), parameters.limits.limits(), launcher, progress)
 
 

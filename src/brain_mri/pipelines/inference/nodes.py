@@ -99,14 +99,14 @@ def list_source(source: str) -> pd.DataFrame:
     return listed.assign(path=[f"{source.rstrip('/')}/{name}" for name in listed["path"]])
 
 
-def choose_launcher(files: int, shared: bool) -> Launcher:
+def choose_launcher(files: int, shared: bool, few: int = FEW) -> Launcher:
     """Who scores: Spark tasks where they can read the files and there are enough of them to be worth it.
 
     Else processes of this machine: executors of a cluster do not see its files.
     """
-    if shared or (session.is_local() and files > FEW):
+    if shared or (session.is_local() and files > few):
         return SparkLauncher()
-    return ProcessLauncher(workers=1 if files <= FEW else None)  # one is this process itself
+    return ProcessLauncher(workers=1 if files <= few else None)  # one is this process itself
 
 
 def measure_scores(scores: Scores) -> dict[str, Any]:
