@@ -53,6 +53,9 @@ class Stage(_Frozen):
             where that does not help. "cosine" lets the rate fall to 0 along half a cosine, to the last of
             the epochs (Loshchilov and Hutter, "SGDR", ICLR 2017).
         warm_up_epochs: During which the rate rises from 0; a fraction counts.
+        image_size: Height and width in pixels to which images are shrunk to train on; None leaves them.
+            Validation takes whole ones. Half the pixels take half the time (progressive resizing; Touvron et
+            al., "Fixing the train-test resolution discrepancy", NeurIPS 2019, end it at the full size, too).
     """
 
     name: str
@@ -62,6 +65,7 @@ class Stage(_Frozen):
     unfrozen_layers: Annotated[int, Field(ge=0)] | Literal["all"]
     schedule: Literal["plateau", "cosine"] = "plateau"
     warm_up_epochs: Annotated[float, Field(ge=0)] = 0.0
+    image_size: Annotated[int, Field(ge=32)] | None = None
 
     def rate_after(self, epochs: float, rate: float) -> float:
         """The learning rate after so many epochs of the stage, fractions counting.
@@ -176,7 +180,8 @@ class Recipe(_Frozen):
     @property
     def asks_twice(self) -> bool:
         """Whether frozen layers see the same images in every epoch, so that their answers can be kept."""
-        return self.augmentation.views is not None and self.stages[0].unfrozen_layers != "all"
+        same_images = self.augmentation.views is not None and not any(each.image_size for each in self.stages)
+        return same_images and self.stages[0].unfrozen_layers != "all"
 
     @property
     def epochs(self) -> int:
