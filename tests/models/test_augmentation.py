@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from brain_mri.models.augmentation import DRAWS, augment, draw
+from brain_mri.models.augmentation import DRAWS, augment, draw, mixed
 from brain_mri.models.recipe import Augmentation
 
 
@@ -102,3 +102,30 @@ def test_nothing_moves_where_nothing_is_asked() -> None:
     images = np.random.default_rng(0).random((2, 32, 32, 1), dtype=np.float32)
     still = Augmentation(flip=False, rotation_degrees=0, zoom=0)
     assert augment(images, np.zeros((2, DRAWS), np.float32), still) is images
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("alpha", [0.4, 1.0])
+def test_shares_of_mixtures_follow_the_beta_distribution(alpha: float) -> None:
+    from scipy.stats import beta, kstest
+
+    draws = draw(np.arange(20_000), seed=1, stage=0, epoch=1)
+    values = np.zeros((20_000, 1), np.float32)
+    values[:10_000] = 1
+    blended = mixed(values, draws, alpha).numpy()[:, 0]
+    shares = np.concatenate([blended[:10_000], 1 - blended[10_000:]])  # of the example itself
+    assert shares.min() >= 0.5
+    folded = np.concatenate([shares, 1 - shares])
+    assert kstest(folded, beta(alpha, alpha).cdf).statistic < 0.02
+
+
+@pytest.mark.tensorflow
+def test_images_and_labels_are_mixed_alike_with_the_one_from_the_other_end() -> None:
+    images = np.random.default_rng(0).random((5, 4, 4, 1), dtype=np.float32)
+    truth = np.eye(5, dtype=np.float32)
+    draws = draw(np.arange(5), seed=1, stage=0, epoch=1)
+    labels = mixed(truth, draws, 0.4).numpy()
+    np.testing.assert_allclose(labels.sum(axis=1), 1, rtol=1e-6)
+    assert (labels.argmax(axis=1) == np.arange(5)).all()
+    assert ((labels + labels[:, ::-1] > 0) == (truth + truth[:, ::-1] > 0)).all()
+    np.testing.assert_allclose(mixed(images, draws, 0.4), np.tensordot(labels, images, 1), rtol=1e-5)

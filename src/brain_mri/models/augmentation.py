@@ -1,4 +1,4 @@
-"""Flips, rotations, zooms, shifts and contrast, drawn per example: in one epoch, always the same for it.
+"""Flips, rotations, zooms, shifts, contrast, mixing, drawn per example: in one epoch, always the same for it.
 
 The draws are a hash of (seed, stage, epoch, number of the example). So they depend neither on the order of
 the batches nor on how many workers share the set.
@@ -16,16 +16,18 @@ if TYPE_CHECKING:
 
     from brain_mri.models.recipe import Augmentation
 
-DRAWS = 6
-"""Numbers drawn per example: flip, rotation, zoom, shift to the right and down, contrast."""
+DRAWS = 7
+"""Numbers drawn per example: flip, rotation, zoom, shift right and down, contrast, share of a blend."""
 
 
 VIEWS_STAGE = 0
 """For which views that take turns are drawn, in whatever stage: what is computed of one serves all."""
 
 _FAR = np.uint64(2**32)
-"""Along an example's stream: there shift and contrast are drawn. They came later, and what was drawn before
-is drawn as it was."""
+"""Along an example's stream: there shift, contrast and shares are drawn. They came later, and what was drawn
+before is drawn as it was."""
+
+_QUANTILES = 1024
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -50,7 +52,7 @@ def draw(
 
     Example:
         >>> draw(np.array([7, 8]), seed=1, stage=0, epoch=1).shape
-        (2, 6)
+        (2, 7)
     """
     key = np.random.SeedSequence((seed, stage, epoch)).generate_state(1, np.uint64)
     streams = _mix(index.astype(np.uint64) ^ key)[:, np.newaxis]
@@ -96,6 +98,33 @@ def augment(images: tf.Tensor, draws: tf.Tensor, options: Augmentation) -> tf.Te
         fill_mode="CONSTANT",
         fill_value=0.0,
     )
+
+
+def mixed(values: tf.Tensor, draws: tf.Tensor, alpha: float) -> tf.Tensor:
+    """Blend each example with the one as far from the other end of the batch, and so a random one.
+
+    Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018. Shares follow Beta(alpha, alpha);
+    an example has the larger one of its blend, so every example leads one.
+
+    Args:
+        values: float32 ``(b, …)``: images, or what is to be said of them.
+        draws: float32 in [0, 1) ``(b, DRAWS)``, from :func:`draw`.
+        alpha: Larger than 0; towards 0 examples are left as they are.
+
+    Returns:
+        float32 of the same shape.
+
+    Example:
+        >>> mixed(tf.eye(2), draws, alpha=0.4)  # rows that sum to 1  # doctest: +SKIP
+    """
+    import tensorflow as tf
+    from scipy.special import betaincinv
+
+    quantiles = betaincinv(alpha, alpha, (np.arange(_QUANTILES) + 0.5) / _QUANTILES)
+    larger = tf.constant(np.maximum(quantiles, 1 - quantiles), tf.float32)
+    share = tf.gather(larger, tf.cast(draws[:, 6] * _QUANTILES, tf.int32))
+    share = tf.reshape(share, [-1, *[1] * (len(values.shape) - 1)])
+    return share * values + (1 - share) * tf.reverse(values, [0])
 
 
 def _transforms(draws: tf.Tensor, options: Augmentation, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from brain_mri.models.augmentation import DRAWS, augment
+from brain_mri.models.augmentation import DRAWS, augment, mixed
 from brain_mri.models.cut import head_tensors, restored, trained_part
 from brain_mri.models.network import at_size
 from brain_mri.models.worker import ALONE, Worker
@@ -76,6 +76,7 @@ class TrainingNetwork:
         import tensorflow as tf
 
         self._cut, self._augmentation, self._image_size = cut, recipe.augmentation, image_size
+        self._mixup = recipe.mixup
         _, start = head_tensors(model, recipe)
         if cut is None:
             self._base = self._training_base = keras.Model(model.input, start)
@@ -120,6 +121,10 @@ class TrainingNetwork:
                 place += width
         return values
 
+    def mixed(self, values: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+        """Values ``(b, …)`` of a batch as its images are mixed in training; as they are where none is."""
+        return mixed(values, draws, self._mixup) if self._mixup else values
+
     def _features(self, stored: Any, draws: tf.Tensor | None) -> tf.Tensor:
         import tensorflow as tf
 
@@ -130,7 +135,7 @@ class TrainingNetwork:
             if draws is not None:
                 if self._image_size:
                     images = tf.image.resize(images, [self._image_size] * 2, method="area")
-                images = augment(images, draws, self._augmentation)
+                images = self.mixed(augment(images, draws, self._augmentation), draws)
             inputs = [images]
         else:
             inputs = [tf.cast(values, tf.float32) for values in stored]
@@ -182,7 +187,7 @@ def make_train_step(  # noqa: PLR0917 - what a step hangs on
     class_weight = tf.constant(weights if recipe.class_weights else [1.0] * len(recipe.classes), tf.float32)
 
     def step(stored: Any, labels: tf.Tensor, draws: tf.Tensor, rows: tf.Tensor) -> tuple[Any, Any]:
-        truth = tf.one_hot(labels, len(recipe.classes))
+        truth = network.mixed(tf.one_hot(labels, len(recipe.classes)), draws)
         # Watching the trained variables alone keeps a frozen base out of the tape.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)
@@ -190,7 +195,7 @@ def make_train_step(  # noqa: PLR0917 - what a step hangs on
             losses = keras.losses.categorical_crossentropy(
                 truth, probabilities, label_smoothing=recipe.label_smoothing
             )
-            total = tf.reduce_sum(losses * tf.gather(class_weight, labels))
+            total = tf.reduce_sum(losses * tf.linalg.matvec(truth, class_weight))
             loss = total / rows
         optimizer.apply(tape.gradient(loss, values), variables)
         return total, _count_right(probabilities, labels)
