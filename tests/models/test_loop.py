@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from brain_mri.datasets import CheckpointStore
-from brain_mri.models.augmentation import DRAWS
+from brain_mri.models.augmentation import DRAWS, draw, mixed
 from brain_mri.models.checkpoints import TrainingState
 from brain_mri.models.loop import train_classifier
 from brain_mri.models.network import build_network, set_trained_layers
 from brain_mri.models.passes import TrainingDiverged
-from brain_mri.models.recipe import HeadBlock, Recipe, make_recipe
+from brain_mri.models.recipe import NO_AUGMENTATION, HeadBlock, Recipe, make_recipe
 from brain_mri.models.shards import ArrayShards
 from brain_mri.models.steps import TrainingNetwork, evaluate, make_evaluation_step, make_train_step
 
@@ -63,6 +63,25 @@ def test_a_stage_on_smaller_images_learns_on_them_and_is_measured_on_whole_ones(
     halves = pixels.astype(np.float32).reshape(4, 32, 2, 32, 2, 1).mean(axis=(2, 4))
     expected = built(halves, training=True)
     np.testing.assert_allclose(network(pixels, nothing_moves), expected, atol=1e-4)
+
+
+def test_blended_images_are_learned_with_labels_blended_alike(recipe: Recipe, train: ArrayShards) -> None:
+    import keras
+
+    blended = recipe.model_copy(
+        update={"mixup": 1.0, "head": (), "class_weights": False, "augmentation": NO_AUGMENTATION}
+    )
+    model = build_network(blended)
+    network = TrainingNetwork(model, blended)
+    pixels, labels = train.pixels[:4, :, :, np.newaxis], train.labels[:4]
+    draws = draw(np.arange(4), seed=1, stage=0, epoch=1, count=network.draws)
+    images = mixed(pixels.astype(np.float32), draws, 1.0)
+    truth = mixed(np.eye(4, dtype=np.float32)[labels], draws, 1.0).numpy()
+    expected = -(truth * np.log(model(images, training=True))).sum()
+    step = make_train_step(network, model, keras.optimizers.SGD(0.0), blended, [1.0] * 4)
+    loss, _ = step(pixels, labels, draws, np.float32(4))
+    assert float(loss) == pytest.approx(expected, rel=1e-4)
+    assert abs(truth - np.eye(4)[labels]).max() > 0.1, "something was blended"
 
 
 def test_a_seed_gives_the_same_weights_twice(

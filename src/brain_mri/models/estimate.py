@@ -24,7 +24,7 @@ class Rates(NamedTuple):
 
 _RATES = {
     "resnet50": Rates(frozen=23, trained=17, whole=8, evaluated=24, behind=37),
-    "mobilenetv2": Rates(frozen=95, trained=72, whole=36, evaluated=103, behind=75),
+    "mobilenetv2": Rates(frozen=95, trained=72, whole=23, evaluated=103, behind=75),
     "compact": Rates(frozen=1200, trained=350, whole=350, evaluated=1500, behind=350),
 }
 _HEAD = 1300.0  # the head alone, of all backbones
