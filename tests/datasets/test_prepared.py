@@ -284,7 +284,7 @@ prepared.PIECE_BYTES = 1
 slowly = preparing.prepare_scan
 preparing.prepare_scan = lambda *arguments: (time.sleep(0.01), slowly(*arguments))[1]
 root = pathlib.Path(sys.argv[2])
-_dataset(root).save(_plan(PackedScans(sys.argv[1]), pd.read_parquet(sys.argv[3]), Here()))
+_dataset(root).save(_plan(PackedScans(sys.argv[1]), pd.read_pickle(sys.argv[3]), Here()))
 """
 
 
@@ -293,10 +293,10 @@ def test_kills_at_random_points_lose_no_finished_piece(
 ) -> None:
     monkeypatch.setattr(prepared_module, "PIECE_BYTES", 1)
     _dataset(tmp_path / "whole").save(_plan(scans, rows, Here()))
-    rows.to_parquet(tmp_path / "rows.parquet")
+    rows.to_pickle(tmp_path / "rows.pickle")
     root, finished, draw = tmp_path / "killed", dict[str, int](), random.Random(8)
     root.mkdir()
-    command = [sys.executable, "-c", _KILLED, scans.url, str(root), str(tmp_path / "rows.parquet")]
+    command = [sys.executable, "-c", _KILLED, scans.url, str(root), str(tmp_path / "rows.pickle")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parents[2])])}
     kills = 0
     while kills < 30:

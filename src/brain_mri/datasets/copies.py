@@ -9,12 +9,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from brain_mri.datasets.blocks import Block
 from brain_mri.datasets.packing import INSPECTIONS, SCANS_SCHEMA
 from brain_mri.storage.files import read_file, write_file
-from brain_mri.storage.parquet import write_parquet
+from brain_mri.storage.parquet import read_parquet, write_parquet
 from brain_mri.storage.retry import retried
 
 
@@ -32,8 +31,7 @@ def drop_copies_between_blocks(filesystem: Any, folder: str, records: list[dict[
     seen: set[str] = set()
     for record in records:
         path = f"{folder}/{record['name']}"
-        with filesystem.open(path, "rb") as stream:
-            scan_ids = pq.read_table(stream, columns=["scan_id"])["scan_id"].to_pylist()
+        scan_ids = read_parquet(filesystem, path, ["scan_id"])["scan_id"].to_pylist()
         copies = sorted(seen.intersection(scan_ids))
         if copies:
             drop = partial(_drop, filesystem, folder, record, copies)
@@ -48,8 +46,7 @@ def _drop(filesystem: Any, folder: str, record: dict[str, Any], copies: list[str
     """
     key = hashlib.sha256(json.dumps([record["key"], copies]).encode()).hexdigest()
     name = Block(int(record["name"].split("-")[1]), ()).name(key)
-    with filesystem.open(f"{folder}/{record['name']}", "rb") as stream:
-        table = pq.read_table(stream)
+    table = read_parquet(filesystem, f"{folder}/{record['name']}")
     kept = table.filter(pc.invert(pc.is_in(table["scan_id"], pa.array(copies, pa.string()))))
     with write_parquet(filesystem, f"{folder}/{name}", SCANS_SCHEMA, "none") as part:
         for batch in kept.to_batches(max_chunksize=64):

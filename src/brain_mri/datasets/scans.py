@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from kedro.io import DatasetError
 from kedro_datasets._typing import ImagePreview
 from PIL import Image
@@ -33,6 +32,7 @@ from brain_mri.datasets.packing import (
 from brain_mri.datasets.thumbnails import ThumbnailStore
 from brain_mri.imaging.inspect import THUMBNAIL_SIDE
 from brain_mri.storage.files import COMPLETE, open_filesystem, read_file, remove, write_file
+from brain_mri.storage.parquet import open_parquet, read_parquet
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -125,9 +125,9 @@ class PackedScans:
         found: list[bytes] = []
         for number, record in enumerate(records):
             share = (count - len(found)) // (len(records) - number)
-            with filesystem.open(f"{path}/{INSPECTIONS}/{record['name']}", "rb") as stream:
-                file = pq.ParquetFile(stream, pre_buffer=False, buffer_size=2**16)
-                rows = next(file.iter_batches(4 * count, columns=["status", "thumbnail"]), None)
+            with open_parquet(filesystem, f"{path}/{INSPECTIONS}/{record['name']}", 2**16) as file:
+                batches = file.iter_batches(4 * count, columns=["status", "thumbnail"], use_threads=False)
+                rows = next(batches, None)
             if rows is not None:
                 found += rows.filter(pc.equal(rows["status"], "accepted"))["thumbnail"].to_pylist()[:share]
         return found
@@ -138,8 +138,7 @@ class PackedScans:
 
     def _table(self, folder: str, record: Mapping[str, Any], columns: list[str]) -> pa.Table:
         filesystem, path = open_filesystem(self.url, **self.options)
-        with filesystem.open(f"{path}/{folder}/{record['name']}".replace("//", "/"), "rb") as stream:
-            return pq.read_table(stream, columns=columns)
+        return read_parquet(filesystem, f"{path}/{folder}/{record['name']}".replace("//", "/"), columns)
 
 
 class PackedScansDataset(LocatedDataset[Packing, PackedScans]):

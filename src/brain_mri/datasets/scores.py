@@ -13,7 +13,6 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from kedro.io import DatasetError
 from kedro_datasets._typing import TablePreview
 
@@ -23,6 +22,7 @@ from brain_mri.datasets.versions import FolderVersion
 from brain_mri.imaging.decode import DecodeLimits
 from brain_mri.spark.launchers import Launcher, WithProgress
 from brain_mri.storage.files import COMPLETE, open_filesystem, read_file, remove, write_file
+from brain_mri.storage.parquet import read_parquet
 
 logger = logging.getLogger(__name__)
 
@@ -78,8 +78,7 @@ class Scores:
         """The rows, a part at a time, in the order of the files."""
         filesystem, path = open_filesystem(self.url, **self.options)
         for part in self.summary["parts"]:
-            with filesystem.open(f"{path}/{part}", "rb") as stream:
-                yield pq.read_table(pa.BufferReader(stream.read()))
+            yield read_parquet(filesystem, f"{path}/{part}")
 
     def to_pandas(self, columns: list[str] | None = None) -> pd.DataFrame:
         """All rows, or some of their columns, as a pandas table."""

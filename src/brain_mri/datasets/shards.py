@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from kedro.io import DatasetError
 from numpy.typing import NDArray
 
 from brain_mri.datasets.located import read_mark
 from brain_mri.imaging.prepare import PrepareOptions
 from brain_mri.storage.files import open_filesystem
+from brain_mri.storage.parquet import open_parquet, read_parquet
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -140,9 +140,8 @@ class ShardSet:
         filesystem, path = open_filesystem(self.url, **self.options)
         ids: list[str] = []
         for record in self.summary["parts"]:
-            with filesystem.open(f"{path}/{record['name']}", "rb") as stream:
-                file = pq.ParquetFile(stream, pre_buffer=False)
-                ids += file.read(columns=["scan_id"], use_threads=False)["scan_id"].to_pylist()
+            table = read_parquet(filesystem, f"{path}/{record['name']}", ["scan_id"])
+            ids += table["scan_id"].to_pylist()
         return np.asarray(ids, dtype=np.str_)
 
     def first(self, rows: int) -> Batch:
@@ -170,9 +169,7 @@ class ShardSet:
         filesystem, _ = open_filesystem(self.url, **self.options)
         tables = []
         for cut in cuts:
-            with filesystem.open(cut.part, "rb") as stream:
-                # Arrow's threads would call back into Python for every read, while TensorFlow has the cores.
-                part = pq.ParquetFile(stream, pre_buffer=False)
+            with open_parquet(filesystem, cut.part) as part:
                 group = part.read_row_group(cut.row_group, use_threads=False)
                 tables.append(group.slice(cut.start, cut.rows))
         if not tables:

@@ -16,6 +16,7 @@ from kedro.io import AbstractDataset, DatasetError
 from brain_mri.imaging.phantom import MARKER_NAME, write_phantom_folder
 from brain_mri.spark.java import cache_folder
 from brain_mri.storage.files import local_url, open_filesystem
+from brain_mri.storage.parquet import read_parquet
 
 TABLE_SUFFIXES = (".csv", ".parquet")
 # Only used to tell a scan in the wrong place from a document; what is read is decided by content.
@@ -194,8 +195,11 @@ def read_table(source: Source) -> tuple[pd.DataFrame, str]:
         The table as it is, and the URL that relative paths in it start from (the table's folder).
     """
     filesystem, path = open_filesystem(source.url)
-    with filesystem.open(path, "rb") as stream:
-        table = pd.read_csv(stream, dtype=str) if path.lower().endswith(".csv") else pd.read_parquet(stream)
+    if path.lower().endswith(".csv"):
+        with filesystem.open(path, "rb") as stream:
+            table = pd.read_csv(stream, dtype=str)
+    else:
+        table = read_parquet(filesystem, path).to_pandas()
     return table, filesystem.unstrip_protocol(path.rpartition("/")[0])
 
 

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from kedro.io import DatasetError
 from kedro_datasets._typing import TablePreview
 from numpy.typing import NDArray
 
 from brain_mri.datasets.located import LocatedDataset
-from brain_mri.storage.parquet import write_parquet
+from brain_mri.storage.parquet import open_parquet, write_parquet
 from brain_mri.storage.retry import retried
 
 _ROWS_AT_ONCE = 2048
@@ -95,10 +94,9 @@ class TableDataset(LocatedDataset[pd.DataFrame | WideTable, pd.DataFrame]):
     def load(self) -> pd.DataFrame:
         """Read the columns."""
         filesystem, path = self._open()
-        with filesystem.open(path, "rb") as stream:
-            file = pq.ParquetFile(stream, pre_buffer=False)
+        with open_parquet(filesystem, path) as file:
             columns = [name for name in file.schema_arrow.names if name not in self._without]
-            table: pd.DataFrame = file.read(columns).to_pandas()
+            table: pd.DataFrame = file.read(columns, use_threads=False).to_pandas()
         return table
 
     def save(self, data: pd.DataFrame | WideTable) -> None:
@@ -118,9 +116,8 @@ class TableDataset(LocatedDataset[pd.DataFrame | WideTable, pd.DataFrame]):
     def preview(self, nrows: int = 10) -> TablePreview:
         """The first rows, for Kedro-Viz; binary columns as their length."""
         filesystem, path = self._open()
-        with filesystem.open(path, "rb") as stream:
-            file = pq.ParquetFile(stream, pre_buffer=False, buffer_size=2**16)
-            first = next(file.iter_batches(nrows), None)
+        with open_parquet(filesystem, path, buffer_size=2**16) as file:
+            first = next(file.iter_batches(nrows, use_threads=False), None)
             table = (file.schema_arrow.empty_table() if first is None else first).to_pandas()
         for name in table.columns:
             table[name] = [

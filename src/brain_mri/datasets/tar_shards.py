@@ -14,13 +14,13 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from kedro.io import DatasetError
 from kedro_datasets._typing import TablePreview
 
 from brain_mri.datasets.located import LocatedDataset, read_mark
 from brain_mri.storage.files import COMPLETE, open_filesystem
 from brain_mri.storage.object_stores import CHUNK
+from brain_mri.storage.parquet import read_parquet
 
 _PREVIEWED = 10
 
@@ -129,10 +129,8 @@ class TarShards:
     def table(self, columns: list[str] | None = None) -> pd.DataFrame:
         """A row a photograph, those that were refused with their reasons among them."""
         filesystem, path = open_filesystem(self.url, **self.options)
-        tables = []
-        for shard in self.shards:
-            with filesystem.open(f"{path}/{shard['name']}.parquet", "rb") as stream:
-                tables.append(pq.read_table(pa.BufferReader(stream.read()), columns=columns))
+        names = [f"{path}/{shard['name']}.parquet" for shard in self.shards]
+        tables = [read_parquet(filesystem, name, columns) for name in names]
         return pa.concat_tables(tables).to_pandas() if tables else pd.DataFrame()
 
 

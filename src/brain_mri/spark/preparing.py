@@ -23,14 +23,13 @@ from typing import Any, TypeAlias
 import cv2
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from brain_mri.imaging.decode import DecodeLimits
 from brain_mri.imaging.prepare import PrepareOptions, prepare_scan
 from brain_mri.imaging.resize import use_one_thread
 from brain_mri.storage.files import open_filesystem, write_file
-from brain_mri.storage.parquet import ROW_GROUP_BYTES, PartWriter, write_parquet
+from brain_mri.storage.parquet import ROW_GROUP_BYTES, PartWriter, open_parquet, write_parquet
 from brain_mri.storage.retry import retried
 
 UNUSED = -1
@@ -160,9 +159,7 @@ def _prepare(piece: ScanPiece, target: PrepareTarget) -> Record:
 
 def _row_groups(piece: ScanPiece, target: PrepareTarget) -> Iterator[pa.Table]:
     filesystem, path = open_filesystem(piece.block, **target.storage)
-    with filesystem.open(path, "rb") as stream:
-        # Arrow's own threads would call back into Python for every read, while all cores have a task.
-        file = pq.ParquetFile(stream, pre_buffer=False)
+    with open_parquet(filesystem, path) as file:
         for number in piece.row_groups:
             yield file.read_row_group(number, columns=["scan_id", "content"], use_threads=False)
 

@@ -1,8 +1,8 @@
-"""Parquet parts: written row group by row group, with the memory of one."""
+"""Parquet files: read by the calling thread alone, written row group by row group with the memory of one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -49,6 +49,34 @@ class PartWriter:
             self._writer.write_table(table, row_group_size=len(table))
             self.row_groups.append(len(table))
             self._pending, self._pending_bytes = [], 0
+
+
+@contextmanager
+def open_parquet(filesystem: Any, path: str, buffer_size: int = 0) -> Iterator[pq.ParquetFile]:
+    """Open a parquet file so that the calling thread alone reads it, if `use_threads=False` is passed on.
+
+    Arrow's own threads call back into Python for every read, while all cores have a task. And they let go of
+    Python's file a moment after the read has returned: where the interpreter is ending by then, the process
+    is aborted with "terminate called without an active exception"
+    (https://github.com/apache/arrow/issues/34314).
+
+    Args:
+        filesystem: Where it is.
+        path: Likewise.
+        buffer_size: Bytes that are read at once of a column; 0 for all of a row group.
+
+    Example:
+        >>> with open_parquet(filesystem, "/data/part-00000.parquet") as file:
+        ...     group = file.read_row_group(0, use_threads=False)
+    """
+    with filesystem.open(path, "rb") as stream:
+        yield pq.ParquetFile(stream, pre_buffer=False, buffer_size=buffer_size)
+
+
+def read_parquet(filesystem: Any, path: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a parquet file, or some of its columns, as `open_parquet` does."""
+    with open_parquet(filesystem, path) as file:
+        return file.read(columns=None if columns is None else list(columns), use_threads=False)
 
 
 @contextmanager
