@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cache
 from typing import TypeAlias
 
 import cv2
@@ -14,6 +16,8 @@ ORIENTATIONS = 12
 """Directions of a line that are tried, over half a turn."""
 
 _ONE, _FIRST, _SECOND = (np.array(kernel) for kernel in ([0.0, 1, 0], [-0.5, 0, 0.5], [1.0, -2, 1]))
+_BAND = 64
+"""Rows that are summed up at a time: sums along lines, and their summands, stay in the processor's cache."""
 _FLOOR = np.float32(1e-3)  # of a response, so that one missing part of a line does not forbid it
 
 
@@ -65,13 +69,14 @@ def line_response(
         for distance, weight in zip(distances, weights, strict=True)
     ]
     strongest = np.full(plane.shape, -np.inf, np.float32)
-    for angle in _angles(ORIENTATIONS * (2 if ends else 1)):
-        response = answers[0].along(angle, 0).copy()
-        for distance, answer in zip(distances[1:], answers[1:], strict=True):
-            response += answer.along(angle, distance)
-            if not ends:
-                response += answer.along(angle, -distance)
-        np.maximum(strongest, response, out=strongest)
+    for rows in _bands(plane):
+        for angle in _angles(ORIENTATIONS * (2 if ends else 1)):
+            response = answers[0].along(angle, 0, rows).copy()
+            for distance, answer in zip(distances[1:], answers[1:], strict=True):
+                response += answer.along(angle, distance, rows)
+                if not ends:
+                    response += answer.along(angle, -distance, rows)
+            np.maximum(strongest[rows], response, out=strongest[rows])
     return strongest
 
 
@@ -84,14 +89,26 @@ class _Shifted:
     """
 
     def __init__(self, plane: Plane, rim: int) -> None:
-        self._shape, self._rim = plane.shape, rim
-        self._padded = cv2.copyMakeBorder(plane, rim, rim, rim, rim, cv2.BORDER_REPLICATE)
+        self._width, self._rim = plane.shape[1], rim
+        padded = cv2.copyMakeBorder(plane, rim, rim, rim, rim, cv2.BORDER_REPLICATE)
+        self._padded: Plane = np.asarray(padded, np.float32)
 
-    def along(self, angle: float, distance: float) -> Plane:
-        """The plane as it is seen from this far in that direction, to the next whole pixel."""
-        height, width = self._shape
-        x, y = (self._rim + round(distance * part) for part in (np.cos(angle), np.sin(angle)))
-        return np.asarray(self._padded[y : y + height, x : x + width], np.float32)
+    def along(self, angle: float, distance: float, rows: slice) -> Plane:
+        """Rows of the plane as they are seen from this far in that direction, to the next whole pixel."""
+        right, down = _offset(angle, distance)
+        x, y = self._rim + right, self._rim + down
+        return self._padded[y + rows.start : y + rows.stop, x : x + self._width]
+
+
+@cache
+def _offset(angle: float, distance: float) -> tuple[int, int]:
+    return round(distance * np.cos(angle)), round(distance * np.sin(angle))
+
+
+def _bands(plane: Plane) -> Iterator[slice]:
+    height = plane.shape[0]
+    for first in range(0, height, _BAND):
+        yield slice(first, min(first + _BAND, height))
 
 
 def _angles(count: int) -> list[float]:
@@ -129,10 +146,14 @@ def ridge_response(plane: Plane, across: float, along: float) -> Plane:
     for angle in _angles(ORIENTATIONS):
         cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
         bent = _Shifted(sine * sine * xx - (2 * sine * cosine) * xy + cosine * cosine * yy, distances[-1])
-        response = bent.along(angle, 0) * weights[0]
-        for distance, weight in zip(distances[1:], weights[1:], strict=True):
-            response += weight * (bent.along(angle, distance) + bent.along(angle, -distance))
-        np.maximum(strongest, response, out=strongest)
+        for rows in _bands(plane):
+            response = bent.along(angle, 0, rows) * weights[0]
+            pair = np.empty_like(response)
+            for distance, weight in zip(distances[1:], weights[1:], strict=True):
+                np.add(bent.along(angle, distance, rows), bent.along(angle, -distance, rows), out=pair)
+                pair *= weight
+                response += pair
+            np.maximum(strongest[rows], response, out=strongest[rows])
     return strongest
 
 
@@ -153,11 +174,12 @@ def line_strength(plane: Plane, length: int, window: int = 15) -> Plane:
     half = length // 2
     shifted = _Shifted(plane, half)
     strongest = np.full(plane.shape, -np.inf, np.float32)
-    for angle in _angles(ORIENTATIONS):
-        total = shifted.along(angle, 0).copy()
-        for distance in range(1, half + 1):
-            total += shifted.along(angle, distance)
-            total += shifted.along(angle, -distance)
-        np.maximum(strongest, total, out=strongest)
+    for rows in _bands(plane):
+        for angle in _angles(ORIENTATIONS):
+            total = shifted.along(angle, 0, rows).copy()
+            for distance in range(1, half + 1):
+                total += shifted.along(angle, distance, rows)
+                total += shifted.along(angle, -distance, rows)
+            np.maximum(strongest[rows], total, out=strongest[rows])
     mean = cv2.blur(plane, (window, window), borderType=cv2.BORDER_REPLICATE)
     return np.asarray(strongest / np.float32(length) - mean, np.float32)

@@ -160,7 +160,7 @@ def vessel_features(photograph: ColourPixels, field: Field) -> Features:
     for side in (7, 11, 17):
         ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
         planes.append(cv2.morphologyEx(even, cv2.MORPH_TOPHAT, ellipse))
-    return np.stack([plane[field] for plane in planes], axis=1).astype(np.float32)
+    return np.array([plane[field] for plane in planes], np.float32).T
 
 
 def context_features(likeness: Plane, field: Field) -> Features:
@@ -178,7 +178,7 @@ def context_features(likeness: Plane, field: Field) -> Features:
     planes = [_logit(likeness)]
     planes += [_logit(cv2.GaussianBlur(likeness, (0, 0), sigma)) for sigma in (1, 2, 4)]
     planes += [ridge_response(likeness, across, along) for across, along in ((1, 4), (1.5, 6), (2.5, 10))]
-    return np.stack([plane[field] for plane in planes], axis=1).astype(np.float32)
+    return np.array([plane[field] for plane in planes], np.float32).T
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,10 @@ class Layers:
 
     def __call__(self, features: Features) -> Plane:
         """float32 in [0, 1] ``(n,)`` of features ``(n, f)``."""
-        units = np.maximum((features - self.mean) / self.scale @ self.hidden + self.hidden_bias, 0)
+        weights = self.hidden / self.scale[:, np.newaxis]  # there are far fewer of them than features
+        units = features @ weights
+        units += self.hidden_bias - self.mean @ weights
+        np.maximum(units, 0, out=units)
         return np.asarray(1 / (1 + np.exp(-(units @ self.out + self.out_bias))), np.float32)
 
 
