@@ -105,13 +105,9 @@ def run(name: str, command: list[str], images: int, **environment: str) -> Way:
     return Way(name, images, seconds, float(said[2]) if said else seconds, watch.peak_bytes)
 
 
-def pipeline(
-    name: str, source: str, images: int, method: str, shard_mib: float, *words: str, **more: str
-) -> Way:
+def pipeline(name: str, source: str, images: int, method: str, *words: str, **more: str) -> Way:
     """Run the pipeline."""
-    given = (
-        f"enhancement.source={source},enhancement.shard_mib={shard_mib},enhancement.vessels.method={method}"
-    )
+    given = f"enhancement.source={source},enhancement.vessels.method={method}"
     command = [KEDRO, "run", "--pipelines=enhancement", f"--params={given}", *words]
     return run(name, command, images, **more)
 
@@ -137,8 +133,6 @@ def main() -> None:
         few.mkdir()
         for path in sorted(many.iterdir())[: images // 4]:
             (few / path.name).symlink_to(path)
-        size = sum(path.stat().st_size for path in many.iterdir()) / 2**20
-        shard_mib = max(size / (8 * cores), 0.1)  # as many shards a core as a large set has
         method = options.method
         for processes in sorted({1, cores}):
             command = [
@@ -158,7 +152,6 @@ def main() -> None:
                     str(folder),
                     count,
                     method,
-                    shard_mib,
                     BRAIN_MRI_STORAGE=storage,
                 )
             )
@@ -179,7 +172,7 @@ def main() -> None:
                 name = f"pipeline, HDFS, {workers} worker{'s' if workers > 1 else ''}"
                 words = ("--env=cluster", f"--conf-source={conf}")
                 storage = f"{home}/{workers}"
-                given = (name, f"{home}/many", images, method, shard_mib, *words)
+                given = (name, f"{home}/many", images, method, *words)
                 ways.append(pipeline(*given, BRAIN_MRI_HDFS_STORAGE=storage))
     limit = next(way for way in ways if way.name.startswith(f"plain, {cores} "))
     columns = f"{'way':<30}{'images':>8}{'s':>9}{'images/s':>10}{'of the limit':>14}"

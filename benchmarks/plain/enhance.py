@@ -10,15 +10,14 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import cv2
-
+from brain_mri.imaging.resize import use_one_thread
 from brain_mri.imaging.retina import EnhanceOptions, enhance_photograph
 from brain_mri.imaging.vessels import VesselOptions
 
 
 def enhance(path: Path, source: Path, output: Path, method: str) -> None:
     """Enhance one photograph and write two pictures."""
-    cv2.setNumThreads(1)
+    use_one_thread()
     made = enhance_photograph(path.read_bytes(), EnhanceOptions(vessels=VesselOptions(method=method)))
     target = output / path.relative_to(source).with_suffix("")
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -55,7 +55,9 @@ class ProjectHooks:
         source = self._parameters.get("ingestion", {}).get("source") or os.environ.get("BRAIN_MRI_DATA")
         scored = self._parameters.get("inference", {}).get("source") or []
         scored = [scored] if isinstance(scored, str) else scored
-        if any(str(place).startswith("hdfs://") for place in (storage, source, *scored)):
+        enhanced = self._parameters.get("enhancement", {})
+        places = (storage, source, *scored, enhanced.get("source"), enhanced.get("output"))
+        if any(str(place).startswith("hdfs://") for place in places):
             use_cluster(Path(context.project_path))  # before SPARK_MASTER is read
         filesystem = default_filesystem() if storage.startswith("hdfs://") else None
         session.configure(context.config_loader["spark"], filesystem)

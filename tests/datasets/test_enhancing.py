@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -14,6 +15,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from brain_mri.datasets import enhancing as enhancing_module
 from brain_mri.datasets.enhancing import (
     EnhancedShardsDataset,
     Enhancing,
@@ -24,10 +26,10 @@ from brain_mri.datasets.source import Source, list_files
 from brain_mri.imaging.decode import DecodeLimits
 from brain_mri.imaging.fundus_phantom import draw_fundus
 from brain_mri.imaging.photograph import PHOTOGRAPH_LIMITS
-from brain_mri.imaging.retina import EnhanceOptions
+from brain_mri.imaging.retina import EnhanceOptions, enhance_photograph
 from brain_mri.imaging.vessels import VesselOptions
 from brain_mri.pipelines.enhancement.nodes import cut_shards
-from brain_mri.storage.files import open_filesystem
+from brain_mri.storage.files import open_filesystem, temporary_name
 from tests.clouds import Cloud
 
 PLAIN = EnhanceOptions(vessels=VesselOptions(method="threshold"))  # fast
@@ -219,6 +221,60 @@ def test_two_tasks_of_one_shard_leave_one_shard(made: Path, source: Path, tmp_pa
     assert make(shard)["fresh"] is False
 
 
+def test_an_attempt_that_is_late_replaces_nothing(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard = enhancing(source, Here()).shards()[0]
+    make = partial(enhance_shard, url=str(tmp_path), options=PLAIN, limits=PHOTOGRAPH_LIMITS)
+    faster: list[dict[str, Any]] = []
+    times: list[dict[Path, int]] = []
+
+    def overtaken(*arguments: Any) -> Any:
+        monkeypatch.setattr(enhancing_module, "enhance_photograph", enhance_photograph)
+        faster.append(make(shard))
+        times.append({path: path.stat().st_mtime_ns for path in tmp_path.iterdir() if path.name[0] != "."})
+        return enhance_photograph(*arguments)
+
+    monkeypatch.setattr(enhancing_module, "enhance_photograph", overtaken)
+    late = make(shard)
+    assert faster[0]["fresh"] is True
+    assert late == faster[0] | {"fresh": False}
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == times[0]
+    assert len(times[0]) == 3
+
+
+def test_what_decides_about_a_shard_is_not_where_its_photographs_lie(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = shutil.copytree(source, tmp_path / "elsewhere")
+    here = [shard.fingerprint for shard in enhancing(source, Here()).shards()]
+    assert [shard.fingerprint for shard in enhancing(moved, Here()).shards()] == here
+    monkeypatch.setattr(enhancing_module, "steps_version", lambda: "of tomorrow")
+    assert not set(here) & {shard.fingerprint for shard in enhancing(source, Here()).shards()}
+
+
+def test_shards_of_drawn_photographs_make_room(source: Path, tmp_path: Path) -> None:
+    drawn, shards = tmp_path / "drawn", str(tmp_path / "shards")
+    shutil.copytree(source / "0", drawn)
+    EnhancedShardsDataset(filepath=shards).save(enhancing(drawn, Here(), drawn=True))
+    EnhancedShardsDataset(filepath=shards).save(enhancing(source, Here()))
+    EnhancedShardsDataset(filepath=f"{shards}/").save(enhancing(Path(f"{source}/"), Here()))
+    assert EnhancedShardsDataset(filepath=shards).load().summary["files"] == len(plan_of(source))
+
+
+def test_what_a_killed_task_left_beside_the_shards_goes(source: Path, tmp_path: Path) -> None:
+    left = Path(temporary_name(str(tmp_path / "shard-00000.tar")))
+    left.write_bytes(b"half")
+    EnhancedShardsDataset(filepath=str(tmp_path)).save(enhancing(source, Here()))
+    assert not left.exists()
+
+
+def test_a_preview_says_in_words_what_was_refused(made: Path) -> None:
+    preview = EnhancedShardsDataset(filepath=str(made)).preview()
+    column = preview["columns"].index("refused")
+    assert {"1 blank, 1 damaged", "1 not_an_image"} <= {row[column] for row in preview["data"]}
+
+
 def test_from_a_cloud_to_a_cloud_the_shards_are_those_of_a_disk(
     made: Path, source: Path, cloud: Cloud
 ) -> None:
@@ -226,7 +282,10 @@ def test_from_a_cloud_to_a_cloud_the_shards_are_those_of_a_disk(
     for path in source.rglob("*.*"):
         filesystem.pipe_file(f"{bucket}/photographs/{path.relative_to(source).as_posix()}", path.read_bytes())
     files = list_files(Source("folder", f"{cloud.url}/photographs", "it is to be enhanced"))
-    plan = cut_shards(files, 20_000)
+    filesystem.pipe_file(f"{bucket}/photographs/1/", b"")  # as consoles make a folder
+    filesystem.invalidate_cache()
+    plan = cut_shards(list_files(Source("folder", f"{cloud.url}/photographs", "again")), 20_000)
+    pd.testing.assert_frame_equal(plan, cut_shards(files, 20_000))
     assert plan["key"].tolist() == plan_of(source)["key"].tolist()
     dataset = EnhancedShardsDataset(filepath=f"{cloud.url}/shards")
     first = Here(stop_after=1)

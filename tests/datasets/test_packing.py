@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +15,12 @@ import pytest
 from PIL import Image
 
 from brain_mri.datasets.blocks import Block
-from brain_mri.datasets.packing import INSPECTIONS, SourceChangedError, pack_block
-from brain_mri.imaging.decode import DecodeLimits
+from brain_mri.datasets.packing import INSPECTIONS, SourceChangedError, pack_block, read_source
+from brain_mri.imaging.decode import DEFAULT_LIMITS, DecodeLimits
 from brain_mri.imaging.inspect import Inspection, inspect_scan
 from brain_mri.storage.faults import StorageError
+from brain_mri.storage.files import open_filesystem
+from tests.clouds import Cloud
 
 MEBIBYTE = 2**20
 
@@ -125,3 +128,27 @@ def test_only_a_file_that_is_itself_at_fault_is_quarantined(
         with pytest.raises(StorageError, match=r"1\.bmp"):
             pack_block(block, str(tmp_path / "packed"), DecodeLimits())
         assert disk.faults == 0
+
+
+def test_a_cloud_that_fails_is_no_bad_file(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    filesystem, bucket = open_filesystem(cloud.url)
+    filesystem.pipe_file(f"{bucket}/scan.png", b"content")
+    assert read_source(f"{cloud.url}/scan.png", DEFAULT_LIMITS) == b"content"
+    missing = read_source(f"{cloud.url}/nothing.png", DEFAULT_LIMITS)
+    assert isinstance(missing, Inspection)
+    assert missing.reason == "unreadable"
+
+    def fails(error: Exception) -> StorageError:
+        def size(*_: Any, **__: Any) -> int:
+            raise error
+
+        monkeypatch.setattr(filesystem, "size", size)
+        with pytest.raises(StorageError) as raised:
+            read_source(f"{cloud.url}/scan.png", DEFAULT_LIMITS)
+        return raised.value
+
+    busy = fails(OSError(errno.EBUSY, "SlowDown"))
+    assert busy.patience > 0
+    expired = fails(PermissionError("ExpiredToken"))
+    assert expired.patience == 0
+    assert "renew" in str(expired)

@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from brain_mri.imaging.decode import REFUSAL_REASONS, DecodeLimits, GreyPixels, RefusedImage, decode_grey
+from brain_mri.imaging.decode import (
+    REFUSAL_REASONS,
+    DecodeLimits,
+    GreyPixels,
+    RefusedImage,
+    decode_grey,
+    stretch,
+)
 from tests.imaging.hostile import HostileFile, encode, hostile_files, picture, slow_jpeg, with_orientation
 
 CORPUS = hostile_files()
@@ -146,6 +153,19 @@ def test_few_levels_of_sixteen_bits_are_shifted_not_stretched() -> None:
 def test_infinite_values_are_the_darkest() -> None:
     stored = np.repeat(np.array([[0.0, 0.5, 1.0, np.inf]], np.float32), 40, axis=1).repeat(40, axis=0)
     assert decode_grey(encode(stored, "TIFF")).pixels[0, ::40].tolist() == [0, 128, 255, 0]
+
+
+def test_wide_values_are_stretched_by_the_range_of_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(2).normal(size=(70, 60)).astype(np.float32)
+    values[:2], values[40, 3] = np.nan, -np.inf
+    finite = np.isfinite(values)
+    low, high = values[finite].min(), values[finite].max()
+    expected = np.rint((np.where(finite, values, low).astype(np.float64) - low) * (255.0 / (high - low)))
+    for at_once in (64, 2**20):
+        monkeypatch.setattr("brain_mri.imaging.decode._AT_ONCE", at_once)
+        np.testing.assert_allclose(stretch(values), expected, atol=1)
+        np.testing.assert_array_equal(stretch(values[:, ::-1]), stretch(values)[:, ::-1])
+        assert not stretch(np.full((9, 9), np.nan)).any()
 
 
 @pytest.mark.parametrize(

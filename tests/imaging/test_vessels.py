@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -47,6 +50,36 @@ def test_a_picture_of_any_size_is_looked_at_at_the_working_size(phantom: FundusP
     assert likeness.min() >= 0
     assert likeness.max() <= 1
     assert not likeness[~inside].any()
+
+
+def test_dark_surroundings_cost_nothing_and_change_little(
+    phantom: FundusPhantom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = np.pad(phantom.photograph, ((700, 300), (200, 900), (0, 0)))
+    field = np.pad(phantom.field, ((700, 300), (200, 900)))
+    looked_at: list[int] = []
+
+    def likeness(photograph: np.ndarray, *arguments: Any) -> Any:
+        looked_at.append(max(photograph.shape))
+        return vessel_likeness(photograph, *arguments)
+
+    monkeypatch.setattr("brain_mri.imaging.vessels.vessel_likeness", likeness)
+    found = find_vessels(phantom.photograph, phantom.field, VesselOptions())
+    of_wide = find_vessels(wide, field, VesselOptions())
+    assert looked_at[0] == 360
+    assert looked_at[1] < 1.2 * 360
+    assert of_wide.shape == field.shape
+    assert not of_wide[~field].any()
+    assert dice(of_wide[700:-300, 200:-900] > 0, found > 0) > 0.9
+
+
+def test_the_plain_chain_takes_its_own_equalisation(phantom: FundusPhantom) -> None:
+    plain = VesselOptions(method="threshold")
+    found = [find_vessels(phantom.photograph, phantom.field, plain, clip) for clip in (1.0, 2.0, 4.0)]
+    assert (found[1] == find_vessels(phantom.photograph, phantom.field, plain)).all()
+    assert (found[0] > 0).sum() < (found[1] > 0).sum() < (found[2] > 0).sum()
+    coarse = find_vessels(phantom.photograph, phantom.field, replace(plain, opening=5))
+    assert 0 < (coarse > 0).sum() < (found[1] > 0).sum()
 
 
 def test_an_unlikely_piece_stays_where_it_holds_a_likely_pixel_and_is_large_enough() -> None:

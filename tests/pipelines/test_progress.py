@@ -32,6 +32,12 @@ def test_records_pass_and_are_counted(terminal: io.StringIO) -> None:
     assert "3/3" in terminal.getvalue()
 
 
+def test_what_was_there_already_is_no_work(terminal: io.StringIO) -> None:
+    records = [{"files": 2, "fresh": False}, {"files": 1, "fresh": True}]
+    assert list(progress.progress_bar("Packing", 3, "files")(iter(records))) == records
+    assert "1/1" in terminal.getvalue()
+
+
 def test_work_that_breaks_off_leaves_the_cursor_visible(terminal: io.StringIO) -> None:
     def broken() -> Iterator[dict[str, int]]:
         yield {"files": 1}

@@ -26,9 +26,17 @@ from brain_mri.datasets.tar_shards import TarShardDataset, TarWriter
 from brain_mri.imaging.decode import DecodeLimits, RefusedImage
 from brain_mri.imaging.inspect import Inspection
 from brain_mri.imaging.resize import use_one_thread
-from brain_mri.imaging.retina import EnhanceOptions, enhance_photograph
+from brain_mri.imaging.retina import EnhanceOptions, enhance_photograph, steps_version
 from brain_mri.spark.launchers import Launcher, WithProgress
-from brain_mri.storage.files import COMPLETE, open_filesystem, read_file, remove, replace_file, write_file
+from brain_mri.storage.files import (
+    COMPLETE,
+    open_filesystem,
+    read_file,
+    remove,
+    replace_file,
+    sweep,
+    write_file,
+)
 from brain_mri.storage.parquet import write_parquet
 from brain_mri.storage.retry import retried
 
@@ -82,6 +90,7 @@ class Enhancing:
         options: How they are enhanced.
         limits: What is refused.
         launcher: Runs a task a shard.
+        drawn: Whether the photographs were drawn for lack of others, and so shards of them may be replaced.
         progress: What the stats records pass through as shards end.
     """
 
@@ -90,15 +99,18 @@ class Enhancing:
     options: EnhanceOptions
     limits: DecodeLimits
     launcher: Launcher
+    drawn: bool = False
     progress: WithProgress = field(default=iter)
 
     def shards(self) -> list[Shard]:
         """The shards of the plan."""
-        decided = [asdict(self.options), asdict(self.limits)]
+        decided = [steps_version(), asdict(self.options), asdict(self.limits)]
         made = []
         for number, rows in self.plan.groupby("shard", sort=True):
             files = tuple(zip(rows["key"], rows["path"], rows["url"], strict=True))
-            ingredients = json.dumps([files, rows["bytes"].tolist(), decided])
+            # Not where they lie: another machine may reach the same photographs in another place.
+            named = [rows[name].tolist() for name in ("key", "path", "bytes")]
+            ingredients = json.dumps([named, decided])
             key = hashlib.sha256(ingredients.encode("utf-8", "surrogateescape")).hexdigest()
             made.append(Shard(f"shard-{number:05d}", files, key))
         return made
@@ -127,26 +139,45 @@ def enhance_shard(
         tar_bytes, tar_sha256, seconds (by stage), started, ended (Unix time), worker; `fresh` says whether it
         was made now.
     """
-    filesystem, folder = open_filesystem(url, **(storage or {}))
-    complete = read_record(filesystem, folder, shard)
-    if complete:
-        return complete | {"fresh": False}
     use_one_thread()
-    return retried(partial(_make, shard, filesystem, folder, options, limits), shard.name) | {"fresh": True}
-
-
-def read_record(filesystem: Any, folder: str, shard: Shard) -> dict[str, Any] | None:
-    """The stats record of a shard that is complete and would be made the same now; None for any other."""
+    filesystem, folder = open_filesystem(url, **(storage or {}))
+    made = partial(_make, shard, filesystem, folder, options, limits)
     try:
-        record = json.loads(read_file(filesystem, _record_path(folder, shard.name)))
+        return retried(made, shard.name) | {"fresh": True}
+    except _Complete as complete:
+        return complete.record | {"fresh": False}
+
+
+class _Complete(Exception):  # noqa: N818 - no error: nothing is left to be done
+    """The shard is there, perhaps since a moment: another attempt at it was faster."""
+
+    def __init__(self, record: dict[str, Any]) -> None:
+        super().__init__()
+        self.record = record
+
+
+def _stop_if_complete(filesystem: Any, folder: str, shard: Shard) -> bool:
+    """Whether there is a record of a shard of that name that is not complete, or has another content.
+
+    Raises:
+        _Complete: The shard is there as it would be made now.
+    """
+    try:
+        content = read_file(filesystem, _record_path(folder, shard.name))
+    except FileNotFoundError:
+        return False
+    try:
+        record = json.loads(content)
         complete = (
             record["fingerprint"] == shard.fingerprint
             and filesystem.size(f"{folder}/{shard.name}.tar") == record["tar_bytes"]
             and filesystem.exists(f"{folder}/{shard.name}.parquet")
         )
     except (FileNotFoundError, ValueError, KeyError):
-        return None
-    return dict(record) if complete else None
+        return True
+    if complete:
+        raise _Complete(dict(record))
+    return True
 
 
 def _record_path(folder: str, name: str) -> str:
@@ -156,12 +187,13 @@ def _record_path(folder: str, name: str) -> str:
 def _make(
     shard: Shard, filesystem: Any, folder: str, options: EnhanceOptions, limits: DecodeLimits
 ) -> dict[str, Any]:
+    if _stop_if_complete(filesystem, folder, shard):
+        remove(filesystem, _record_path(folder, shard.name))  # of what now goes
     started = time.time()
     seconds = dict.fromkeys(STAGES, 0.0)
     refused: Counter[str] = Counter()
     total = pixels = 0
     rows = []
-    remove(filesystem, _record_path(folder, shard.name))  # of a shard of other content, which now goes
     with replace_file(filesystem, f"{folder}/{shard.name}.tar") as stream:
         with TarWriter(stream) as archive:
             for key, path, url in shard.files:
@@ -177,6 +209,7 @@ def _make(
                     seconds[stage] += row[f"{stage}_seconds"] or 0
                 if row["status"] == REFUSED:
                     refused[row["reason"]] += 1
+        _stop_if_complete(filesystem, folder, shard)  # a slow attempt replaces nothing
         began = time.perf_counter()
     parameters = json.dumps({**asdict(options), "limits": asdict(limits)})
     schema = ROWS_SCHEMA.with_metadata({"parameters": parameters, "fingerprint": shard.fingerprint})
@@ -208,7 +241,7 @@ def _enhance_one(
     """The row of a photograph, and its members; none where it is refused."""
     row: dict[str, Any] = dict.fromkeys(ROWS_SCHEMA.names[4:])
     began = time.perf_counter()
-    content = read_source(url, limits)
+    content = retried(partial(read_source, url, limits), url)  # not the whole shard again for one file
     row["read_seconds"] = time.perf_counter() - began
     if isinstance(content, Inspection):
         return row | {"status": REFUSED, "reason": content.reason, "bytes": content.bytes}, {}
@@ -250,7 +283,8 @@ class EnhancedShardsDataset(TarShardDataset):
         filesystem, path = self._open()
         started = time.perf_counter()
         filesystem.makedirs(path, exist_ok=True)
-        self._claim(filesystem, path, data.source)
+        self._claim(filesystem, path, data)
+        sweep(filesystem.unstrip_protocol(path), **self._options)
         remove(filesystem, f"{path}/{COMPLETE}")
         shards = data.shards()
         names = {shard.name for shard in shards}
@@ -269,22 +303,29 @@ class EnhancedShardsDataset(TarShardDataset):
         write_file(filesystem, f"{path}/{COMPLETE}", content.encode())
         _tell(ordered, summary, time.perf_counter() - started)
 
-    def _claim(self, filesystem: Any, path: str, source: str) -> None:
+    def _claim(self, filesystem: Any, path: str, data: Enhancing) -> None:
         """Note whose shards these are.
 
         Raises:
             OtherSourceError: They are of another source.
         """
-        note = f"{path}/_source.json"
+        note, claim = f"{path}/_source.json", {"source": _normalised(data.source), "drawn": data.drawn}
         if filesystem.exists(note):
-            earlier = json.loads(read_file(filesystem, note))["source"]
-            if earlier != source:
+            earlier = json.loads(read_file(filesystem, note))
+            if earlier["source"] != claim["source"] and not earlier.get("drawn"):
                 raise OtherSourceError(
-                    f"{self._filepath} holds shards of {earlier}, and this run enhances {source}. Name "
-                    "another folder (enhancement.output), or remove that one."
+                    f"{self._filepath} holds shards of {earlier['source']}, and this run enhances "
+                    f"{claim['source']}. Name another folder (enhancement.output), or remove that one."
                 )
-        else:
-            write_file(filesystem, note, json.dumps({"source": source}).encode())
+            if earlier == claim:
+                return
+        write_file(filesystem, note, json.dumps(claim).encode())
+
+
+def _normalised(url: str) -> str:
+    """The same text however a place is written: with a slash at its end, without the host."""
+    filesystem, path = open_filesystem(url)
+    return str(filesystem.unstrip_protocol(path)).rstrip("/")
 
 
 def _without_fresh(record: dict[str, Any]) -> dict[str, Any]:
@@ -316,5 +357,7 @@ def _tell(records: list[dict[str, Any]], summary: dict[str, Any], seconds: float
         f"{summary['enhanced']:,}", f"{summary['files']:,}", len(records), summary["tar_bytes"] / 1e6,
         seconds, images / seconds, megapixels / seconds,
     )  # fmt: skip
+    spent = ", ".join(f"{stage} {summary['seconds'].get(stage, 0):.1f} s" for stage in STAGES)
+    logger.info("Of the cores' time: %s.", spent)
     for reason, count in summary["refused"].items():
         logger.info("Refused as %s: %d photographs.", reason, count)

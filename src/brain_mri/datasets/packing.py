@@ -13,6 +13,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -27,6 +28,7 @@ from brain_mri.spark.launchers import Launcher, WithProgress
 from brain_mri.storage import parquet
 from brain_mri.storage.faults import StorageError
 from brain_mri.storage.files import open_filesystem, read_file, write_file
+from brain_mri.storage.object_stores import in_sentences, is_object_store
 from brain_mri.storage.parquet import write_parquet
 from brain_mri.storage.retry import retried
 from brain_mri.storage.verification import file_sha256
@@ -178,15 +180,21 @@ def read_source(url: str, limits: DecodeLimits) -> bytes | Inspection:
             would be refused as well.
     """
     filesystem, path = open_filesystem(url)
+    faults = in_sentences(url, "read") if is_object_store(filesystem) else nullcontext()
     try:
-        size = filesystem.size(path) or 0
-        if size > limits.max_bytes:  # not worth its memory: its reason is all that is kept
-            return Inspection("", "quarantined", "too_large", size)
-        return read_file(filesystem, path)
+        with faults:
+            return _read_source(filesystem, path, limits)
     except StorageError:
         raise
     except OSError:
         return Inspection("", "quarantined", "unreadable", 0)
+
+
+def _read_source(filesystem: Any, path: str, limits: DecodeLimits) -> bytes | Inspection:
+    size = filesystem.size(path) or 0
+    if size > limits.max_bytes:  # not worth its memory: its reason is all that is kept
+        return Inspection("", "quarantined", "too_large", size)
+    return read_file(filesystem, path)
 
 
 def _identity(content: bytes | Inspection) -> str:

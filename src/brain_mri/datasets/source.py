@@ -295,6 +295,8 @@ def _walk(filesystem: Any, root: str) -> Iterator[tuple[str, str, int]]:
         if phantoms and path.startswith(phantoms):
             continue
         relative = path[len(root) :].lstrip("/")
+        if not relative or relative.endswith("/"):  # what consoles of object stores make for a folder
+            continue
         yield relative, filesystem.unstrip_protocol(path), int(entry.get("size") or 0)
 
 

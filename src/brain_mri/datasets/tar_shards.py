@@ -39,6 +39,8 @@ class TarWriter:
 
     def __init__(self, stream: Any) -> None:
         self._tar = tarfile.open(fileobj=stream, mode="w|", bufsize=CHUNK, format=tarfile.PAX_FORMAT)  # noqa: SIM115
+        # Copied in tarfile's own small pieces, a large member took longer than enhancing it.
+        self._tar.copybufsize = CHUNK  # type: ignore[attr-defined]
         self._last = ""
 
     def add(self, key: str, members: Mapping[str, bytes]) -> None:
@@ -163,4 +165,8 @@ class TarShardDataset(LocatedDataset[None, TarShards]):
     def preview(self, nrows: int = _PREVIEWED) -> TablePreview:
         """The shards, for Kedro-Viz."""
         rows = pd.DataFrame(self.load().shards[:nrows]).drop(columns=["seconds"], errors="ignore")
+        for name in rows.columns.intersection(["refused"]):
+            rows[name] = [
+                ", ".join(f"{count} {reason}" for reason, count in counts.items()) for counts in rows[name]
+            ]
         return TablePreview(json.loads(rows.to_json(orient="split")))

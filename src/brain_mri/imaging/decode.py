@@ -286,18 +286,32 @@ def _divisor(width: int, height: int, at_least: int) -> int:
     return 1
 
 
+_AT_ONCE = 2**20
+"""Values that are stretched at a time."""
+
+
 def stretch(values: npt.NDArray[np.number]) -> GreyPixels:
     """Map the range of wide values to 0 … 255; values that are not finite become the lowest."""
-    wide = values.astype(np.float64)
-    finite = np.isfinite(wide)
-    if not finite.any():
-        return np.zeros(values.shape, np.uint8)
-    low, high = wide[finite].min(), wide[finite].max()
+    stretched = np.zeros(values.shape, np.uint8)
+    flat, result = values.reshape(-1), stretched.reshape(-1)
+    parts = [slice(first, first + _AT_ONCE) for first in range(0, flat.size, _AT_ONCE)]
+    ranges = []
+    for each in parts:  # of a hundred million pixels whole copies as float64 would take gigabytes
+        wide = flat[each].astype(np.float64)
+        finite = wide[np.isfinite(wide)]
+        if finite.size:
+            ranges.append((float(finite.min()), float(finite.max())))
+    if not ranges:
+        return stretched
+    low, high = min(each[0] for each in ranges), max(each[1] for each in ranges)
     span = high - low
     if np.issubdtype(values.dtype, np.integer):
         span = max(span, 255.0)
-    scaled = (np.where(finite, wide, low) - low) * (255.0 / span if span else 0.0)
-    return np.asarray(np.rint(scaled), np.uint8)
+    for each in parts:
+        wide = flat[each].astype(np.float64)
+        scaled = (np.where(np.isfinite(wide), wide, low) - low) * (255.0 / span if span else 0.0)
+        result[each] = np.rint(scaled)
+    return stretched
 
 
 def _bit_depth(image: ImageFile.ImageFile) -> int:

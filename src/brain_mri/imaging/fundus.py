@@ -14,14 +14,16 @@ from brain_mri.imaging.photograph import ColourPixels
 Field: TypeAlias = npt.NDArray[np.bool_]
 Plane: TypeAlias = npt.NDArray[np.float32]
 
+DARK = 0.15
+"""Share of the bright parts' brightness: surroundings are darker, save for noise."""
+
 _SEARCHED = 512  # pixels of the longer side at which the field is looked for
-_DARK = 0.15  # of the bright parts' brightness: surroundings are darker, save for noise
 _SMALLEST = 0.05  # of the picture
 _WINDOWS = (1.5, 3, 6, 12)  # deviations, in pixels
 _NEAR = 0.05  # share of a window that lies inside
 
 
-def field_of_view(photograph: ColourPixels) -> Field:
+def field_of_view(photograph: ColourPixels, dark: float = DARK) -> Field:
     """Find what the camera saw of the retina: the bright disc in dark surroundings.
 
     It is the convex hull of the largest bright piece, looked for in a small copy, in whatever channel is
@@ -29,6 +31,8 @@ def field_of_view(photograph: ColourPixels) -> Field:
 
     Args:
         photograph: uint8 ``(h, w, 3)``, in [0, 255].
+        dark: What is darker than this share of the brightness of the bright parts, their 95th percentile, is
+            outside; in (0, 1).
 
     Returns:
         bool ``(h, w)``.
@@ -45,7 +49,7 @@ def field_of_view(photograph: ColourPixels) -> Field:
     size = (max(round(width * shrink), 1), max(round(height * shrink), 1))
     small = cv2.resize(photograph, size, interpolation=cv2.INTER_AREA)
     brightness = cv2.medianBlur(np.ascontiguousarray(small.max(axis=2)), 5)
-    bright = (brightness > _DARK * float(np.percentile(brightness, 95))).astype(np.uint8)
+    bright = (brightness > dark * float(np.percentile(brightness, 95))).astype(np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(bright, connectivity=4)
     areas = stats[1:count, cv2.CC_STAT_AREA]
     if not len(areas) or areas.max() < _SMALLEST * bright.size:

@@ -10,9 +10,9 @@ from typing import NamedTuple, TypeVar
 import cv2
 
 from brain_mri.imaging.decode import DecodeLimits, GreyPixels, RefusedImage
-from brain_mri.imaging.fundus import enhance, field_of_view
+from brain_mri.imaging.fundus import DARK, enhance, field_of_view
 from brain_mri.imaging.photograph import PHOTOGRAPH_LIMITS, decode_photograph
-from brain_mri.imaging.vessels import VesselOptions, find_vessels
+from brain_mri.imaging.vessels import VesselOptions, find_vessels, network_digest
 
 Result = TypeVar("Result")
 
@@ -22,11 +22,14 @@ class EnhanceOptions:
     """How photographs are enhanced.
 
     Attributes:
+        dark: What is darker than this share of the bright parts lies outside the field of view
+            (:func:`brain_mri.imaging.fundus.field_of_view`).
         clip: Limit of the contrast (:func:`brain_mri.imaging.fundus.enhance`).
         tiles: A side, likewise.
         vessels: How vessels are found.
     """
 
+    dark: float = DARK
     clip: float = 2.0
     tiles: int = 8
     vessels: VesselOptions = field(default_factory=VesselOptions)
@@ -50,6 +53,14 @@ class Enhanced(NamedTuple):
     height: int
     vessel_share: float
     seconds: dict[str, float]
+
+
+def steps_version() -> str:
+    """What decides about an enhanced photograph beside its content and the options.
+
+    Raise the number when a step changes what it makes.
+    """
+    return f"1 opencv {cv2.__version__} network {network_digest()}"
 
 
 def enhance_photograph(
@@ -80,9 +91,9 @@ def enhance_photograph(
     photograph = timed("decode", lambda: decode_photograph(content, limits))
 
     def all_steps() -> tuple[GreyPixels, GreyPixels, float]:
-        inside = field_of_view(photograph)
+        inside = field_of_view(photograph, options.dark)
         grey = enhance(photograph, inside, options.clip, options.tiles)
-        vessels = find_vessels(photograph, inside, options.vessels)
+        vessels = find_vessels(photograph, inside, options.vessels, options.clip, options.tiles)
         return grey, vessels, float((vessels[inside] > 0).mean())
 
     grey, vessels, share = timed("enhance", all_steps)

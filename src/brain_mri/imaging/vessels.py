@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, fields
 from functools import cache
@@ -12,6 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from brain_mri.imaging.decode import GreyPixels
 from brain_mri.imaging.fundus import Field, Plane, enhance, field_diameter, grow_field
 from brain_mri.imaging.photograph import ColourPixels
 from brain_mri.imaging.ridges import line_response, line_strength, local_contrast, ridge_response
@@ -24,6 +26,7 @@ WORKING_DIAMETER = 540
 have."""
 
 _NETWORK = "vessel_network.json"
+_LARGEST = 1.5  # of a picture's longer side, in diameters of the field: what cameras make is below 1.2
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class VesselOptions:
         smallest: Pixels of a piece, at the working size; smaller ones are dropped.
         block: Of the adaptive threshold: side of the window, in pixels at the working size.
         offset: Of the adaptive threshold: grey levels that a vessel is darker than its window.
+        opening: Behind the adaptive threshold: side of the cross that opens its map (Serra, "Image Analysis
+            and Mathematical Morphology", 1982), odd, in pixels; 1 leaves it.
     """
 
     method: Method = "network"
@@ -49,33 +54,60 @@ class VesselOptions:
     smallest: int = 30
     block: int = 25
     offset: float = 8.0
+    opening: int = 3
 
 
-def find_vessels(photograph: ColourPixels, field: Field, options: VesselOptions) -> npt.NDArray[np.uint8]:
+def find_vessels(
+    photograph: ColourPixels, field: Field, options: VesselOptions, clip: float = 2.0, tiles: int = 8
+) -> npt.NDArray[np.uint8]:
     """Map the vessels.
 
     Args:
         photograph: uint8 ``(h, w, 3)``, in [0, 255].
         field: bool ``(h, w)``.
         options: How.
+        clip: Of the plain chain's equalisation: limit of the contrast, as in :func:`enhance`.
+        tiles: Of the same, a side.
 
     Returns:
         uint8 ``(h, w)``: 255 on vessels, 0 elsewhere and outside the field.
     """
     height, width = field.shape
-    likeness, inside = vessel_likeness(photograph, field, options)
+    rows, columns = _around(field)
+    part = field[rows, columns]
+    likeness, inside = vessel_likeness(photograph[rows, columns], part, options, clip, tiles)
     found = clean_map(likeness, inside, options)
-    smooth = cv2.resize(found.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.where((smooth > 0.5) & field, np.uint8(255), np.uint8(0))
+    size = (part.shape[1], part.shape[0])
+    smooth = cv2.resize(found.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
+    vessels = np.zeros((height, width), np.uint8)
+    vessels[rows, columns][(smooth > 0.5) & part] = 255
+    return vessels
 
 
-def vessel_likeness(photograph: ColourPixels, field: Field, options: VesselOptions) -> tuple[Plane, Field]:
+def _around(field: Field) -> tuple[slice, slice]:
+    """Rows and columns of a picture not much larger than its field: the rest takes time and memory."""
+    height, width = field.shape
+    if max(height, width) <= _LARGEST * field_diameter(field):
+        return slice(0, height), slice(0, width)
+    margin = field_diameter(field) // 16
+    sides = []
+    for axis, length in ((1, height), (0, width)):
+        found = np.flatnonzero(field.any(axis=axis))
+        sides.append(slice(max(int(found[0]) - margin, 0), min(int(found[-1]) + 1 + margin, length)))
+    return sides[0], sides[1]
+
+
+def vessel_likeness(
+    photograph: ColourPixels, field: Field, options: VesselOptions, clip: float = 2.0, tiles: int = 8
+) -> tuple[Plane, Field]:
     """How much every pixel looks like a vessel, at the working size.
 
     Args:
         photograph: uint8 ``(h, w, 3)``, in [0, 255].
         field: bool ``(h, w)``.
         options: How.
+        clip: As in :func:`find_vessels`.
+        tiles: Likewise.
 
     Returns:
         float32 in [0, 1], 0 outside the field, and the field, both at the working size.
@@ -88,7 +120,7 @@ def vessel_likeness(photograph: ColourPixels, field: Field, options: VesselOptio
         photograph = np.asarray(cv2.resize(photograph, size, interpolation=way), np.uint8)
         field = cv2.resize(field.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST).astype(bool)
     if options.method == "threshold":
-        likeness = _threshold_likeness(photograph, field, options)
+        likeness = _threshold_likeness(enhance(photograph, field, clip, tiles), field, options)
     else:
         first, second = _network()
         features = vessel_features(photograph, field)
@@ -111,7 +143,7 @@ def clean_map(likeness: Plane, field: Field, options: VesselOptions) -> Field:
     """
     if options.method == "threshold":
         likely = ((likeness > 0.5) & field).astype(np.uint8)
-        cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+        cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (options.opening, options.opening))
         likely = np.asarray(cv2.morphologyEx(likely, cv2.MORPH_OPEN, cross), np.uint8)
         sure = likely > 0
     else:
@@ -219,14 +251,24 @@ def read_network(text: str) -> tuple[Layers, Layers]:
     return looks[0], looks[1]
 
 
+def network_digest() -> str:
+    """sha256 of the network's weights, its first twelve digits."""
+    return hashlib.sha256(_network_text().encode()).hexdigest()[:12]
+
+
+@cache
+def _network_text() -> str:
+    return resources.files(__package__).joinpath(_NETWORK).read_text(encoding="utf-8")
+
+
 @cache
 def _network() -> tuple[Layers, Layers]:
-    return read_network(resources.files(__package__).joinpath(_NETWORK).read_text(encoding="utf-8"))
+    return read_network(_network_text())
 
 
-def _threshold_likeness(photograph: ColourPixels, field: Field, options: VesselOptions) -> Plane:
+def _threshold_likeness(enhanced: GreyPixels, field: Field, options: VesselOptions) -> Plane:
     """How far a pixel is darker than its window's Gaussian mean: 0.5 at the offset."""
-    even = enhance(photograph, field).astype(np.float32)
+    even = enhanced.astype(np.float32)
     even[~field] = even[field].mean()
     darker = cv2.GaussianBlur(even, (options.block, options.block), 0) - even
     return np.asarray(1 / (1 + np.exp((options.offset - darker) / 4)), np.float32)

@@ -24,11 +24,15 @@ class _Rate(ProgressColumn):
     """How many a second."""
 
     def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:,.0f}/s" if task.speed else "")
+        if not task.speed:
+            return Text("")
+        return Text(f"{task.speed:,.0f}/s" if task.speed >= 10 else f"{task.speed:.2g}/s")
 
 
 def progress_bar(what: str, total: int, count: str) -> WithProgress:
     """A bar that moves as records pass, and is gone when they end, or break off.
+
+    Records that say they are not `fresh` are of what was there already, and count for no rate.
 
     Args:
         what: Is being done.
@@ -49,7 +53,10 @@ def progress_bar(what: str, total: int, count: str) -> WithProgress:
         with Progress(*columns, transient=True, console=Console(stderr=True)) as bar:
             task = bar.add_task(what, total=total)
             for record in records:
-                bar.advance(task, record[count])
+                if record.get("fresh", True):
+                    bar.advance(task, record[count])
+                else:
+                    bar.update(task, total=(bar.tasks[0].total or 0) - record[count])
                 yield record
 
     return show

@@ -22,20 +22,30 @@ from brain_mri.report.style import (
 NOT_MEASURED = "Not measured here: run benchmarks/preprocessing.py --section FILE."
 
 
-def throughput_stages(rates: Mapping[str, float], synthetic: bool = False) -> Figure:
+def throughput_stages(
+    rates: Mapping[str, float], synthetic: bool = False, megapixels: Mapping[str, float] | None = None
+) -> Figure:
     """Draw how many images a second every stage took.
 
     Args:
         rates: Images a second by the name of the stage, in the order of the stages.
         synthetic: Whether to mark the figure as synthetic data.
+        megapixels: Likewise a second, to be written beside them.
 
     Example:
         >>> figure = throughput_stages({"decode and resize": 1640.2, "training": 118.0})
     """
     figure, axes = new_figure(WIDTH, 0.8 + 0.4 * len(rates), synthetic=synthetic)
-    horizontal_bars(axes[0, 0], rates, [round(rate) for rate in rates.values()], MUTED)
-    heading(axes[0, 0], "Images a second")
+    texts = [_rounded(rate) for rate in rates.values()]
+    if megapixels:
+        texts = [f"{text} ({_rounded(megapixels[stage])})" for stage, text in zip(rates, texts, strict=True)]
+    horizontal_bars(axes[0, 0], rates, rates.values(), MUTED, texts)
+    heading(axes[0, 0], "Images (megapixels) a second" if megapixels else "Images a second")
     return figure
+
+
+def _rounded(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
 def runtime_vs_workers(runs: Sequence[Mapping[str, Any]], synthetic: bool = False) -> Figure:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -84,11 +84,18 @@ def heading(axes: Axes, text: str) -> None:
     axes.set_title(text, loc="left", fontsize=11, color=INK, fontweight="bold")
 
 
-def horizontal_bars(axes: Axes, labels: Iterable[str], values: Iterable[float], colour: str) -> None:
-    """Draw labelled horizontal bars from the top down, each with its value."""
+def horizontal_bars(
+    axes: Axes,
+    labels: Iterable[str],
+    values: Iterable[float],
+    colour: str,
+    texts: Sequence[str] | None = None,
+) -> None:
+    """Draw labelled horizontal bars from the top down, each with its value, or with a text."""
     labels, values = list(labels), list(values)
+    texts = texts or [f"{value:,}" for value in values]
     bars = axes.barh(range(len(values)), values, color=colour, height=0.7)
-    axes.bar_label(bars, labels=[f"{value:,}" for value in values], padding=3, fontsize=9, color=INK)
+    axes.bar_label(bars, labels=texts, padding=3, fontsize=9, color=INK)
     axes.set_yticks(range(len(labels)), labels)
     axes.invert_yaxis()
     axes.set_xlim(0, max([*values, 1]) * 1.2)

@@ -99,7 +99,8 @@ def replace_file(filesystem: fsspec.AbstractFileSystem, path: str) -> Iterator[H
         A stream to write to.
 
     Raises:
-        CorruptWriteError: The storage returned other bytes than were written. The old file is untouched.
+        CorruptWriteError: The storage returned other bytes than were written. The old file is untouched, but
+            in an object store, where the new one has taken its place.
         StorageError: The storage failed. The old file is untouched.
 
     Example:

@@ -34,12 +34,12 @@ def upload(filesystem: fsspec.AbstractFileSystem, path: str) -> Iterator[HashedS
         StorageError: A chunk could not be sent.
     """
     url = filesystem.unstrip_protocol(path)
-    with _sentences(url):
+    with in_sentences(url, "sent"):
         stream = filesystem.open(path, "wb", block_size=CHUNK, autocommit=False)
     written = HashedStream(_Sent(stream, url))
     try:
         yield written
-        with _sentences(url):
+        with in_sentences(url, "sent"):
             stream.close()
             stream.commit()
     except BaseException:
@@ -59,18 +59,34 @@ class _Sent:
 
     def write(self, content: bytes) -> None:
         """Write all of `content`."""
-        with _sentences(self._url):
+        with in_sentences(self._url, "sent"):
             self._stream.write(content)
 
 
 @contextmanager
-def _sentences(url: str) -> Iterator[None]:
+def in_sentences(url: str, done: str) -> Iterator[None]:
+    """Turn what an object store's client raises within the block into sentences.
+
+    Args:
+        url: Of the file.
+        done: What is done to it, as a participle.
+
+    Raises:
+        StorageError: It could not be done; worth to be repeated, but where it is forbidden.
+        FileNotFoundError: There is no such file.
+    """
     try:
         yield
-    except StorageError:
+    except (StorageError, FileNotFoundError):
         raise
+    except PermissionError as error:
+        raise StorageError(
+            f"{url} may not be {done}: {error}. Give the credentials that this process uses the right to it, "
+            "or renew them where they have expired."
+        ) from error
     except Exception as error:  # of aiohttp, botocore, gcsfs: they have nothing in common
-        raise StorageError(f"{url} could not be sent: {error or type(error).__name__}.", PATIENCE) from error
+        what = str(error) or type(error).__name__
+        raise StorageError(f"{url} could not be {done}: {what}.", PATIENCE) from error
 
 
 def _is(filesystem: fsspec.AbstractFileSystem, protocols: set[str]) -> bool:

@@ -13,7 +13,9 @@ from brain_mri.datasets.fundus_phantoms import FundusPhantomFolder
 from brain_mri.imaging.retina import EnhanceOptions
 from brain_mri.pipelines.enhancement import create_pipeline
 from brain_mri.pipelines.enhancement.nodes import (
+    MOST_FILES,
     NoPhotographsError,
+    at_work,
     cut_shards,
     draw_enhancement,
     makespan,
@@ -62,6 +64,36 @@ def test_a_source_is_listed_below_folders_and_without_what_is_hidden(tmp_path: P
     assert set(plan["source"]) == {str(tmp_path)}
 
 
+def test_patterns_and_the_output_leave_files_out(tmp_path: Path) -> None:
+    for name in ("1/left.JPG", "1/left_mask.png", "right.jpg", "made/shard-00000.tar", "made/copy.jpg"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    given = {"source": str(tmp_path), "exclude": "*_mask.*", "output": f"{tmp_path}/made/"}
+    plan = plan_shards(FundusPhantomFolder(""), EnhancementParameters(**given))
+    assert plan["key"].tolist() == ["1/left", "right"]
+    given |= {"include": ["1/*", "*.tif"], "exclude": []}
+    plan = plan_shards(FundusPhantomFolder(""), EnhancementParameters(**given))
+    assert plan["path"].tolist() == ["1/left.JPG", "1/left_mask.png"]
+    with pytest.raises(
+        NoPhotographsError, match=r"holds 5 files.*left out by enhancement.include=\['\*.tif'\]"
+    ):
+        plan_shards(FundusPhantomFolder(""), EnhancementParameters(**given | {"include": "*.tif"}))
+
+
+def test_shards_of_a_small_set_are_smaller_unless_their_size_is_named() -> None:
+    usual, named = EnhancementParameters(), EnhancementParameters(shard_mib=0.5)
+    mib = 2**20
+    assert [usual.shard_bytes(total * mib) // mib for total in (1, 640, 20_000)] == [1, 10, 256]
+    assert named.shard_bytes(20_000 * mib) == mib // 2
+
+
+def test_a_shard_of_empty_files_has_an_end() -> None:
+    count = MOST_FILES + 1
+    files = pd.DataFrame({"path": [f"{n}.jpg" for n in range(count)], "url": "", "bytes": 0})
+    assert cut_shards(files, 100)["shard"].value_counts().tolist() == [MOST_FILES, 1]
+
+
 def test_where_no_source_is_named_phantoms_are_drawn_once(tmp_path: Path) -> None:
     phantoms = FundusPhantomFolder(str(tmp_path / "phantoms"))
     plan = plan_shards(phantoms, EnhancementParameters(phantoms=4))
@@ -98,14 +130,26 @@ def test_the_end_of_the_last_task_comes_earlier_with_more_workers() -> None:
     assert ends[-1] == max(tasks)
 
 
+def test_pauses_are_no_work_and_workers_that_came_later_are_the_same_hands() -> None:
+    first_run = [(0.0, 10.0), (0.0, 9.0), (9.0, 12.0)]
+    second_run = [(1000.0, 1003.0), (1001.0, 1004.0)]
+    assert at_work(first_run) == (2, 12.0)
+    assert at_work(first_run + second_run) == (2, 16.0)
+
+
 def test_throughput_and_runtime_are_drawn() -> None:
     stages = {"read": 900.0, "enhance": 1.5, "all": 1.4}
+    megapixels = {"read": 3000.0, "enhance": 5.04, "all": 4.7}
     stats = {
-        "images_per_second": stages, "workers": 2, "wall_seconds": 9.0, "shard_seconds": [4.0, 4.5, 5.0],
+        "images_per_second": stages, "megapixels_per_second": megapixels,
+        "workers": 2, "wall_seconds": 9.0, "shard_seconds": [4.0, 4.5, 5.0],
         "files": 20,
     }  # fmt: skip
     throughput, runtime = draw_enhancement(stats)
     assert {text.get_text() for text in throughput.axes[0].get_yticklabels()} == set(stages)
+    assert {text.get_text() for text in throughput.axes[0].texts} == {
+        "900 (3,000)", "1.5 (5)", "1.4 (4.7)",
+    }  # fmt: skip
     (measured,) = [line for line in runtime.axes[0].lines if line.get_label() == "measured"]
     assert list(measured.get_xdata()) == [2]
     assert list(measured.get_ydata()) == [9.0]

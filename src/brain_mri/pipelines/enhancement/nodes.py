@@ -6,6 +6,8 @@ import heapq
 import logging
 from collections import Counter
 from collections.abc import Mapping
+from fnmatch import fnmatch
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -24,6 +26,9 @@ from brain_mri.report.speed import runtime_on_workers, throughput_stages
 from brain_mri.storage.files import open_filesystem
 
 log = logging.getLogger(__name__)
+
+MOST_FILES = 10_000
+"""Of a shard: their rows are what its task holds, whatever their bytes."""
 
 FEW = 8
 """So few photographs of this machine are enhanced before Spark would have started."""
@@ -58,10 +63,16 @@ def plan_shards(phantoms: FundusPhantomFolder, parameters: EnhancementParameters
             "s3://bucket/photographs (enhancement.source)."
         )
     files = list_files(Source("folder", source, "it is to be enhanced"))
-    files = files[~files["path"].map(is_no_scan).astype(bool)].reset_index(drop=True)
+    found = len(files)
+    files = files[files["path"].map(partial(_is_wanted, parameters=parameters)).astype(bool)]
+    files = files[~_below(files["url"], parameters.output)].reset_index(drop=True)
     if files.empty:
-        raise NoPhotographsError(f"There are no files in {source}.")
-    plan = cut_shards(files, round(parameters.shard_mib * 2**20))
+        raise NoPhotographsError(
+            f"There are no photographs in {source}: it holds {found:,} files, and those are hidden, or left "
+            f"out by enhancement.include={list(parameters.include)}, "
+            f"enhancement.exclude={list(parameters.exclude)}."
+        )
+    plan = cut_shards(files, parameters.shard_bytes(int(files["bytes"].sum())))
     log.info(
         "%s photographs (%.1f MB) in %s go to %d shards.", f"{len(plan):,}", plan["bytes"].sum() / 1e6,
         source, plan["shard"].max() + 1,
@@ -69,12 +80,29 @@ def plan_shards(phantoms: FundusPhantomFolder, parameters: EnhancementParameters
     return plan.assign(source=source)
 
 
+def _is_wanted(path: str, parameters: EnhancementParameters) -> bool:
+    def fits(patterns: tuple[str, ...]) -> bool:
+        return any(fnmatch(path.lower(), pattern.lower()) for pattern in patterns)
+
+    return not is_no_scan(path) and fits(parameters.include) and not fits(parameters.exclude)
+
+
+def _below(urls: pd.Series, folder: str | None) -> pd.Series:
+    """Which files lie below a folder: shards that an earlier run put there are no photographs."""
+    if folder is None:
+        return pd.Series(False, urls.index)
+    filesystem, path = open_filesystem(folder)
+    prefixes = (f"{path.rstrip('/')}/", f"{str(filesystem.unstrip_protocol(path)).rstrip('/')}/")
+    return urls.str.startswith(prefixes)
+
+
 def cut_shards(files: pd.DataFrame, target: int) -> pd.DataFrame:
     """Give every file a key, and cut the sorted files into shards by bytes.
 
     Args:
         files: `path` below the source, `url`, `bytes`.
-        target: Bytes of input that a shard holds; a larger file has one for itself.
+        target: Bytes of input that a shard holds; a larger file has one for itself. It has at most
+            `MOST_FILES`.
 
     Returns:
         `shard`, `key`, `path`, `url`, `bytes`, sorted by `key`.
@@ -85,11 +113,11 @@ def cut_shards(files: pd.DataFrame, target: int) -> pd.DataFrame:
         [[0, 'a'], [1, 'b']]
     """
     plan = files.assign(key=member_keys(list(files["path"]))).sort_values("key", ignore_index=True)
-    number, held, numbers = 0, 0, []
+    number, held, count, numbers = 0, 0, 0, []
     for size in plan["bytes"].tolist():
-        if held and held + size > target:
-            number, held = number + 1, 0
-        held += size
+        if (held and held + size > target) or count == MOST_FILES:
+            number, held, count = number + 1, 0, 0
+        held, count = held + size, count + 1
         numbers.append(number)
     return plan.assign(shard=numbers)[["shard", "key", "path", "url", "bytes"]]
 
@@ -135,7 +163,8 @@ def plan_enhancement(plan: pd.DataFrame, parameters: EnhancementParameters) -> E
     shared = is_shared(source) and (parameters.output is None or is_shared(parameters.output))
     progress = progress_bar("Enhancing", len(plan), "files")
     launcher = choose_launcher(len(plan), shared, FEW)
-    return Enhancing(plan, source, parameters.options(), parameters.limits.limits(), launcher, progress)
+    options, limits = parameters.options(), parameters.limits.limits()
+    return Enhancing(plan, source, options, limits, launcher, parameters.source is None, progress)
 
 
 def measure_enhancement(shards: TarShards) -> dict[str, Any]:
@@ -144,13 +173,14 @@ def measure_enhancement(shards: TarShards) -> dict[str, Any]:
     Returns:
         ``files``, ``enhanced``, ``refused`` (by reason), ``megapixels``, ``bytes``, ``tar_bytes``;
         ``images_per_second`` and ``megapixels_per_second`` of a core by stage, and of ``all`` stages;
-        ``workers`` that made them, ``wall_seconds`` from the first start to the last end (where a run was
-        broken off, the pause is in it), and ``shard_seconds``.
+        ``workers``, the most that made shards at a time, ``wall_seconds`` during which any was made (where a
+        run was broken off, without the pause), and ``shard_seconds``.
     """
     summary = shards.summary
     seconds = {stage: summary["seconds"].get(stage, 0.0) for stage in STAGES}
     seconds["all"] = sum(seconds.values())
     records = shards.shards
+    workers, wall = at_work([(record["started"], record["ended"]) for record in records])
     return {
         **{
             name: summary[name]
@@ -162,11 +192,33 @@ def measure_enhancement(shards: TarShards) -> dict[str, Any]:
         "megapixels_per_second": {
             stage: summary["megapixels"] / max(value, 1e-9) for stage, value in seconds.items()
         },
-        "workers": len({record["worker"] for record in records}),
-        "wall_seconds": max(record["ended"] for record in records)
-        - min(record["started"] for record in records),
+        "workers": workers,
+        "wall_seconds": wall,
         "shard_seconds": [sum(record["seconds"].values()) for record in records],
     }
+
+
+def at_work(times: list[tuple[float, float]]) -> tuple[int, float]:
+    """How many were at work at most, and for how long any was.
+
+    Args:
+        times: Start and end of each piece of work, in seconds.
+
+    Example:
+        >>> at_work([(0, 3), (1, 4), (4, 5), (100, 102)])
+        (2, 7.0)
+    """
+    # An end counts before a start at the same time: it is the same worker that goes on.
+    changes = sorted([(start, 1) for start, _ in times] + [(end, -1) for _, end in times])
+    most, now, since, seconds = 0, 0, 0.0, 0.0
+    for moment, change in changes:
+        if not now:
+            since = moment
+        now += change
+        most = max(most, now)
+        if not now:
+            seconds += moment - since
+    return most, seconds
 
 
 def draw_enhancement(stats: Mapping[str, Any]) -> tuple[Figure, Figure]:
@@ -179,7 +231,7 @@ def draw_enhancement(stats: Mapping[str, Any]) -> tuple[Figure, Figure]:
     expected = [(number, makespan(stats["shard_seconds"], number)) for number in workers]
     measured = (stats["workers"], stats["wall_seconds"])
     return (
-        throughput_stages(stats["images_per_second"]),
+        throughput_stages(stats["images_per_second"], megapixels=stats["megapixels_per_second"]),
         runtime_on_workers(expected, measured, f"{stats['files']:,} photographs"),
     )
 
