@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from brain_mri.datasets import CheckpointStore
-from brain_mri.models.augmentation import DRAWS, draw, mixed
+from brain_mri.models.augmentation import draw, mixed
 from brain_mri.models.checkpoints import TrainingState
 from brain_mri.models.loop import train_classifier
 from brain_mri.models.network import build_network, set_trained_layers
 from brain_mri.models.passes import TrainingDiverged
-from brain_mri.models.recipe import NO_AUGMENTATION, HeadBlock, Recipe, make_recipe
+from brain_mri.models.recipe import NO_AUGMENTATION, Recipe, make_recipe
 from brain_mri.models.shards import ArrayShards
 from brain_mri.models.steps import TrainingNetwork, evaluate, make_evaluation_step, make_train_step
 
@@ -42,27 +42,6 @@ def test_training_learns_and_ends_with_the_best_weights(
     assert stage["best_validation_loss"] == min(record["validation_loss"] for record in stage["epochs"])
     assert "Training compact (recipe baseline, weights random)" in caplog.messages[0]
     assert sum("images/s" in line for line in caplog.messages) == len(stage["epochs"])
-
-
-def test_a_stage_on_smaller_images_learns_on_them_and_is_measured_on_whole_ones(
-    recipe: Recipe, train: ArrayShards, validation: ArrayShards, checkpoints: CheckpointStore
-) -> None:
-    small = with_stage(recipe, image_size=32, epochs=8).model_copy(update={"head": (HeadBlock(units=128),)})
-    model, history = train_classifier(small, train, validation, checkpoints)
-    (stage,) = history["stages"]
-    assert max(record["accuracy"] for record in stage["epochs"]) > 0.9
-    network = TrainingNetwork(model, small, image_size=32)
-    measured = evaluate(make_evaluation_step(network), validation)
-    assert measured.loss == pytest.approx(stage["best_validation_loss"], rel=1e-4)
-
-    built = build_network(small.model_copy(update={"image_size": 32}))
-    built.set_weights(model.get_weights())
-    nothing_moves = np.full((4, DRAWS), 0.5, np.float32)
-    assert network.draws == DRAWS
-    pixels = train.pixels[:4, :, :, np.newaxis]
-    halves = pixels.astype(np.float32).reshape(4, 32, 2, 32, 2, 1).mean(axis=(2, 4))
-    expected = built(halves, training=True)
-    np.testing.assert_allclose(network(pixels, nothing_moves), expected, atol=1e-4)
 
 
 def test_blended_images_are_learned_with_labels_blended_alike(recipe: Recipe, train: ArrayShards) -> None:

@@ -73,7 +73,6 @@ def test_a_recipe_cannot_be_changed_or_extended() -> None:
 @pytest.mark.parametrize("backbone", ["mobilenetv2", "resnet50"])
 def test_best_trains_all_layers_under_a_rate_that_rises_and_falls(backbone: str) -> None:
     best = make_recipe("best", backbone=backbone, weights="imagenet", image_size=224, classes=CLASSES, seed=1)
-    assert [stage.image_size for stage in best.stages] == [160, None]
     for stage in best.stages:
         assert stage.unfrozen_layers == "all"
         passed = np.arange(28 * stage.epochs + 1) / 28  # the end of the warm-up is among them

@@ -219,7 +219,7 @@ class _Learner:
         self.stage = stage
         self._model, self._recipe, self._train, self._features = model, recipe, train, features
         set_trained_layers(model, recipe, recipe.stages[stage])
-        self._network = stage_network(model, recipe, stage, features.get(stage))
+        self._network = stage_network(model, recipe, features.get(stage))
         self._optimizer = make_optimizer(recipe, stage)
         weights = class_weights(train.label_counts, len(recipe.classes))
         self._step = make_train_step(self._network, model, self._optimizer, recipe, weights)

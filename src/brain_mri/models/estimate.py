@@ -86,13 +86,12 @@ def estimate_minutes(
     rates, size = _RATES[recipe.backbone], (recipe.image_size / 224) ** 2
     seconds = 0.0
     for number, stage in enumerate(recipe.stages):
-        trained_size = ((stage.image_size or recipe.image_size) / 224) ** 2
         if number in cached:
             rate = rates.behind / size if stage.unfrozen_layers else _HEAD
             evaluated = 2 * rate
         else:
             trained = rates.whole if stage.unfrozen_layers == "all" else rates.trained
-            rate = (trained if stage.unfrozen_layers else rates.frozen) / trained_size
+            rate = (trained if stage.unfrozen_layers else rates.frozen) / size
             evaluated = rates.evaluated / size
         seconds += stage.epochs * (train_rows / rate + validation_rows / evaluated)
     return seconds / cores / 60

@@ -209,7 +209,7 @@ def _train_stage(run: Run, number: int, state: TrainingState | None) -> StageRec
     """Train one stage, from its beginning or from a state within it."""
     model, recipe, stage = run.model, run.recipe, run.recipe.stages[number]
     set_trained_layers(model, recipe, stage)
-    network = stage_network(model, recipe, number, run.features.get(number))
+    network = stage_network(model, recipe, run.features.get(number))
     evaluation_step = make_evaluation_step(network, run.worker)
     # The weights that a stage begins with have to be beaten.
     best_loss = run.stages[-1]["best_validation_loss"] if run.stages else math.inf

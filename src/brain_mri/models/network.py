@@ -97,26 +97,6 @@ def set_trained_layers(model: keras.Model, recipe: Recipe, stage: Stage) -> None
         layer.trainable = position >= len(layers) - count and not is_batch_norm
 
 
-def at_size(model: keras.Model, image_size: int) -> keras.Model:
-    """The same network for images of another size: its layers, and so its weights, are the same objects.
-
-    Args:
-        model: From images ``(b, h, w, c)``, convolutional up to where it pools.
-        image_size: Height and width of the images in pixels.
-
-    Example:
-        >>> at_size(model, 160).weights[0] is model.weights[0]  # doctest: +SKIP
-        True
-    """
-    import keras
-
-    def shared(layer: keras.layers.Layer) -> keras.layers.Layer:
-        return at_size(layer, image_size) if isinstance(layer, keras.Model) else layer
-
-    inputs = keras.Input((image_size, image_size, model.input.shape[-1]))
-    return keras.models.clone_model(model, input_tensors=inputs, clone_function=shared)
-
-
 def _prepare(inputs: keras.KerasTensor, backbone_name: str) -> keras.KerasTensor:
     """Scale grey values to the backbone's own range and replicate them to its channels.
 

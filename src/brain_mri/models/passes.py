@@ -137,13 +137,9 @@ def make_optimizer(recipe: Recipe, number: int) -> keras.optimizers.Optimizer:
     return keras.optimizers.Adam(rate, epsilon=ADAM_EPSILON)
 
 
-def stage_network(
-    model: keras.Model, recipe: Recipe, stage: int, features: StageFeatures | None
-) -> TrainingNetwork:
+def stage_network(model: keras.Model, recipe: Recipe, features: StageFeatures | None) -> TrainingNetwork:
     """The network as a stage calls it: on images, or behind the cut."""
-    if features:
-        return TrainingNetwork(model, recipe, features.cut, features.dtype)
-    return TrainingNetwork(model, recipe, image_size=recipe.stages[stage].image_size)
+    return TrainingNetwork(model, recipe, *((features.cut, features.dtype) if features else ()))
 
 
 def check_finite(loss: float, when: str, stage: Stage) -> None:

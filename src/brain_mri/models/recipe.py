@@ -53,9 +53,6 @@ class Stage(_Frozen):
             where that does not help. "cosine" lets the rate fall to 0 along half a cosine, to the last of
             the epochs (Loshchilov and Hutter, "SGDR", ICLR 2017).
         warm_up_epochs: During which the rate rises from 0; a fraction counts.
-        image_size: Height and width in pixels to which images are shrunk to train on; None leaves them.
-            Validation takes whole ones. Half the pixels take half the time (progressive resizing; Touvron et
-            al., "Fixing the train-test resolution discrepancy", NeurIPS 2019, end it at the full size, too).
     """
 
     name: str
@@ -65,7 +62,6 @@ class Stage(_Frozen):
     unfrozen_layers: Annotated[int, Field(ge=0)] | Literal["all"]
     schedule: Literal["plateau", "cosine"] = "plateau"
     warm_up_epochs: Annotated[float, Field(ge=0)] = 0.0
-    image_size: Annotated[int, Field(ge=32)] | None = None
 
     def rate_after(self, epochs: float, rate: float) -> float:
         """The learning rate after so many epochs of the stage, fractions counting.
@@ -183,8 +179,8 @@ class Recipe(_Frozen):
     @property
     def asks_twice(self) -> bool:
         """Whether frozen layers see the same images in every epoch, so that their answers can be kept."""
-        changed = self.mixup or any(stage.image_size for stage in self.stages)
-        return self.augmentation.views is not None and not changed and self.stages[0].unfrozen_layers != "all"
+        can_repeat = self.augmentation.views is not None and not self.mixup
+        return can_repeat and self.stages[0].unfrozen_layers != "all"
 
     @property
     def epochs(self) -> int:
@@ -239,7 +235,7 @@ def make_recipe(
             linear probing, then fine-tuning (Kumar et al., "Fine-Tuning can Distort Pretrained Features and
             Underperform Out-of-Distribution", ICLR 2022). Behind cached features (`augmented_copies`) its
             many epochs of the head take seconds. "best" trains all layers at once under a rate that rises
-            and falls along a cosine, on images that are moved further and blended, small ones first.
+            and falls along a cosine, on images that are moved further and blended.
         backbone: One of ``BACKBONES``.
         weights: As in :class:`Recipe`.
         image_size: Height and width of the model inputs in pixels.
@@ -264,7 +260,7 @@ def make_recipe(
     if backbone == "compact":
         own = _compact()
     else:
-        own = _best(backbone, image_size) if name == "best" else _pretrained(backbone, name)
+        own = _best(backbone) if name == "best" else _pretrained(backbone, name)
     stages: tuple[Stage, ...] = own.pop("stages")
     if epochs is not None:
         stages = tuple(stage.model_copy(update={"epochs": min(stage.epochs, epochs)}) for stage in stages)
@@ -309,21 +305,15 @@ def _pretrained(backbone: str, name: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _best(backbone: str, image_size: int) -> dict[str, Any]:
-    """All layers from the start on blended images, small ones first: chosen by validation."""
-    rate = {"resnet50": 2e-4, "mobilenetv2": 8e-4}[backbone]
-    small = 32 * max(1, round(image_size * 5 / 7 / 32))  # 160 of 224; strides leave no rest
+def _best(backbone: str) -> dict[str, Any]:
+    """All layers from the start, on blended images: chosen by validation."""
     return {
         "head": (),
         "pooled_dropout": 0.4,
         "stages": (
             Stage(
-                name="small images", epochs=14, batch_size=32, unfrozen_layers="all", schedule="cosine",
-                learning_rate=rate, warm_up_epochs=1.5, image_size=small if small < image_size else None,
-            ),
-            Stage(
-                name="whole images", epochs=6, batch_size=32, unfrozen_layers="all", schedule="cosine",
-                learning_rate=rate / 2, warm_up_epochs=0.5,
+                name="all layers", epochs=14, batch_size=32, unfrozen_layers="all", schedule="cosine",
+                learning_rate={"resnet50": 2e-4, "mobilenetv2": 8e-4}[backbone], warm_up_epochs=1.5,
             ),
         ),
         "augmentation": Augmentation(rotation_degrees=18, zoom=0.12, shift=0.06, contrast=0.2),

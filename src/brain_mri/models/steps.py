@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from brain_mri.models.augmentation import DRAWS, augment, mixed
 from brain_mri.models.cut import head_tensors, restored, trained_part
-from brain_mri.models.network import at_size
 from brain_mri.models.worker import ALONE, Worker
 
 if TYPE_CHECKING:
@@ -56,12 +55,7 @@ class TrainingNetwork:
     """
 
     def __init__(
-        self,
-        model: keras.Model,
-        recipe: Recipe,
-        cut: Cut | None = None,
-        dtype: str = "float32",
-        image_size: int | None = None,
+        self, model: keras.Model, recipe: Recipe, cut: Cut | None = None, dtype: str = "float32"
     ) -> None:
         """Take a network apart.
 
@@ -70,22 +64,18 @@ class TrainingNetwork:
             recipe: That it was built from.
             cut: Where its frozen part ends, if what that computes is given instead of images.
             dtype: In which that is given.
-            image_size: In pixels, to which images are shrunk to train on; None leaves them.
         """
         import keras
         import tensorflow as tf
 
-        self._cut, self._augmentation, self._image_size = cut, recipe.augmentation, image_size
-        self._mixup = recipe.mixup
+        self._cut, self._augmentation, self._mixup = cut, recipe.augmentation, recipe.mixup
         _, start = head_tensors(model, recipe)
         if cut is None:
-            self._base = self._training_base = keras.Model(model.input, start)
-            if image_size:
-                self._training_base = at_size(self._base, image_size)
+            self._base = keras.Model(model.input, start)
             size = recipe.image_size
             self.signature: Any = tf.TensorSpec((None, size, size, 1), tf.uint8)
         else:
-            self._base = self._training_base = trained_part(model, recipe, cut)
+            self._base = trained_part(model, recipe, cut)
             self.signature = tuple(tf.TensorSpec((None, *tensor.shape), dtype) for tensor in cut.tensors)
         self._pieces: list[tuple[keras.Model | None, float]] = []
         self.draws = DRAWS
@@ -129,22 +119,18 @@ class TrainingNetwork:
         import tensorflow as tf
 
         training = draws is not None
-        base = self._training_base if training else self._base
         if self._cut is None:
-            images = tf.cast(stored, tf.float32)
+            inputs = [tf.cast(stored, tf.float32)]
             if draws is not None:
-                if self._image_size:
-                    images = tf.image.resize(images, [self._image_size] * 2, method="area")
-                images = self.mixed(augment(images, draws, self._augmentation), draws)
-            inputs = [images]
+                inputs = [self.mixed(augment(inputs[0], draws, self._augmentation), draws)]
         else:
             inputs = [tf.cast(values, tf.float32) for values in stored]
-        if base is None:
+        if self._base is None:
             return inputs[0]
         if self._cut is not None:
             inputs = [
                 restored(values, tensor.stride, whole.shape[1])
-                for values, tensor, whole in zip(inputs, self._cut.tensors, base.inputs, strict=True)
+                for values, tensor, whole in zip(inputs, self._cut.tensors, self._base.inputs, strict=True)
             ]
         count = tf.shape(inputs[0])[0]
         missing = tf.maximum(1 - count, 0)
@@ -152,7 +138,7 @@ class TrainingNetwork:
             tf.pad(values, [[0, missing], *[[0, 0]] * (len(values.shape) - 1)]) for values in inputs
         ]
         given = never_empty if len(never_empty) > 1 else never_empty[0]
-        return base(given, training=training)[:count]
+        return self._base(given, training=training)[:count]
 
 
 def make_train_step(  # noqa: PLR0917 - what a step hangs on

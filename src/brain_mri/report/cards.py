@@ -92,7 +92,6 @@ def model_card(
     stages = "; then ".join(
         f"{stage['name']}, up to {stage['epochs']} epochs of batches of {stage['batch_size']} at a learning "
         f"rate of {stage['learning_rate']:g}"
-        + (f", on {stage['image_size']}×{stage['image_size']} pixels" if stage.get("image_size") else "")
         for stage in recipe["stages"]
     )
     weights = model["weights"] or "random"
