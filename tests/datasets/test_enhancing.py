@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tracemalloc
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -219,6 +220,26 @@ def test_two_tasks_of_one_shard_leave_one_shard(made: Path, source: Path, tmp_pa
     ]
     assert tars(tmp_path)["shard-00000.tar"] == tars(made)["shard-00000.tar"]
     assert make(shard)["fresh"] is False
+
+
+def test_a_task_holds_a_photograph_and_not_its_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("brain_mri.datasets.tar_shards.CHUNK", 2**16)
+    photographs = [draw_fundus(number, size=256).photograph for number in range(2)]
+    peaks, sizes = [], []
+    for count in (4, 24):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        for number in range(count):
+            Image.fromarray(photographs[number % 2]).save(folder / f"{number:02d}.png")
+        (shard,) = enhancing(folder, Here(), plan=plan_of(folder, 10**9)).shards()
+        tracemalloc.start()
+        record = enhance_shard(shard, f"{folder}-made", PLAIN, PHOTOGRAPH_LIMITS)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert record["enhanced"] == count
+        sizes.append(record["tar_bytes"])
+    assert sizes[1] > 5 * sizes[0]
+    assert peaks[1] - peaks[0] < 0.2 * (sizes[1] - sizes[0])
 
 
 def test_an_attempt_that_is_late_replaces_nothing(
