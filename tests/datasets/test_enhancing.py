@@ -232,6 +232,9 @@ def test_a_task_holds_a_photograph_and_not_its_shard(tmp_path: Path, monkeypatch
         for number in range(count):
             Image.fromarray(photographs[number % 2]).save(folder / f"{number:02d}.png")
         (shard,) = enhancing(folder, Here(), plan=plan_of(folder, 10**9)).shards()
+        enhance_shard(
+            shard, f"{folder}-first", PLAIN, PHOTOGRAPH_LIMITS
+        )  # what is imported and kept counts once
         tracemalloc.start()
         record = enhance_shard(shard, f"{folder}-made", PLAIN, PHOTOGRAPH_LIMITS)
         peaks.append(tracemalloc.get_traced_memory()[1])
@@ -267,7 +270,12 @@ def test_an_attempt_that_is_late_replaces_nothing(
 def test_what_decides_about_a_shard_is_not_where_its_photographs_lie(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    moved = shutil.copytree(source, tmp_path / "elsewhere")
+    dataset, moved = EnhancedShardsDataset(filepath=str(tmp_path / "shards")), tmp_path / "elsewhere"
+    shutil.copytree(source, moved)
+    dataset.save(enhancing(source, Here()))
+    idle = Here()
+    dataset.save(enhancing(moved, idle))
+    assert not idle.made
     here = [shard.fingerprint for shard in enhancing(source, Here()).shards()]
     assert [shard.fingerprint for shard in enhancing(moved, Here()).shards()] == here
     monkeypatch.setattr(enhancing_module, "steps_version", lambda: "of tomorrow")

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from brain_mri.imaging.ridges import Plane, line_response, local_contrast, ridge_response
+from brain_mri.imaging.ridges import Plane, line_response, line_strength, local_contrast, ridge_response
 
 
 def line_at(degrees: float, *, half: bool = False) -> Plane:
@@ -50,6 +50,24 @@ def test_matched_filters_answer_to_lines_of_their_width_and_not_to_slopes() -> N
     assert thin > 1.5 * thick
     slope = np.tile(np.arange(101, dtype=np.float32), (101, 1))
     assert abs(float(ridge_response(slope, 2, 7)[50, 50])) < 1e-2
+
+
+def test_sums_in_bands_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    plane = line_at(20) + np.random.default_rng(3).normal(size=(101, 101)).astype(np.float32)
+
+    def answers(rows: int) -> list[Plane]:
+        monkeypatch.setattr("brain_mri.imaging.ridges._BAND", rows)
+        lines = [line_response(plane, 2.4, 8, ends=ends, blur=0.5, growth=0.117) for ends in (False, True)]
+        return [*lines, ridge_response(plane, 1.5, 6), line_strength(plane, 9)]
+
+    for whole, banded in zip(answers(10**6), answers(7), strict=True):
+        np.testing.assert_array_equal(banded, whole)
+
+
+def test_a_line_is_stronger_than_the_square_around_it() -> None:
+    strength = line_strength(line_at(45), 15)
+    assert strength[50, 50] > 50
+    np.testing.assert_allclose(line_strength(np.full((60, 60), 9, np.float32), 15), 0, atol=1e-4)
 
 
 def test_contrast_is_relative_to_the_surroundings() -> None:

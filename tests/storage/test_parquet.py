@@ -27,6 +27,8 @@ def test_a_file_is_read_whole_by_columns_or_by_row_groups(written: str) -> None:
     filesystem, path = open_filesystem(written)
     assert read_parquet(filesystem, path).equals(TABLE)
     assert read_parquet(filesystem, path, ["label"]).equals(TABLE.select(["label"]))
+    with pytest.raises(KeyError, match="labels"):
+        read_parquet(filesystem, path, ["scan_id", "labels"])
     with open_parquet(filesystem, path) as file:
         assert file.read_row_group(1, use_threads=False).equals(TABLE.slice(2))
 

@@ -31,6 +31,7 @@ from brain_mri.spark.launchers import Launcher, WithProgress
 from brain_mri.storage.files import (
     COMPLETE,
     open_filesystem,
+    place_of,
     read_file,
     remove,
     replace_file,
@@ -283,10 +284,9 @@ class EnhancedShardsDataset(TarShardDataset):
         filesystem, path = self._open()
         started = time.perf_counter()
         filesystem.makedirs(path, exist_ok=True)
-        self._claim(filesystem, path, data)
-        sweep(filesystem.unstrip_protocol(path), **self._options)
-        remove(filesystem, f"{path}/{COMPLETE}")
         shards = data.shards()
+        self._claim(filesystem, path, data, shards)
+        remove(filesystem, f"{path}/{COMPLETE}")
         names = {shard.name for shard in shards}
         for stored in sorted(str(name).rpartition("/")[2] for name in filesystem.ls(path, detail=False)):
             name, _, kind = stored.partition(".")
@@ -301,31 +301,36 @@ class EnhancedShardsDataset(TarShardDataset):
         summary = summarise(ordered) | {"source": data.source}
         content = json.dumps({**summary, "shards": [_without_fresh(record) for record in ordered]}, indent=1)
         write_file(filesystem, f"{path}/{COMPLETE}", content.encode())
+        sweep(filesystem.unstrip_protocol(path), levels=1, **self._options)  # now no task needs them
         _tell(ordered, summary, time.perf_counter() - started)
 
-    def _claim(self, filesystem: Any, path: str, data: Enhancing) -> None:
+    def _claim(self, filesystem: Any, path: str, data: Enhancing, shards: list[Shard]) -> None:
         """Note whose shards these are.
 
         Raises:
-            OtherSourceError: They are of another source.
+            OtherSourceError: They are of another source, and not one of them is of this plan.
         """
-        note, claim = f"{path}/_source.json", {"source": _normalised(data.source), "drawn": data.drawn}
+        note, claim = f"{path}/_source.json", {"source": data.source, "drawn": data.drawn}
         if filesystem.exists(note):
             earlier = json.loads(read_file(filesystem, note))
-            if earlier["source"] != claim["source"] and not earlier.get("drawn"):
-                raise OtherSourceError(
-                    f"{self._filepath} holds shards of {earlier['source']}, and this run enhances "
-                    f"{claim['source']}. Name another folder (enhancement.output), or remove that one."
-                )
             if earlier == claim:
                 return
+            same = earlier.get("drawn") or place_of(earlier["source"]) == place_of(data.source)
+            # The same photographs may be reached in another place from here.
+            if not same and not any(_is_complete(filesystem, path, shard) for shard in shards):
+                raise OtherSourceError(
+                    f"{self._filepath} holds shards of {earlier['source']}, and this run enhances "
+                    f"{data.source}. Name another folder (enhancement.output), or remove that one."
+                )
         write_file(filesystem, note, json.dumps(claim).encode())
 
 
-def _normalised(url: str) -> str:
-    """The same text however a place is written: with a slash at its end, without the host."""
-    filesystem, path = open_filesystem(url)
-    return str(filesystem.unstrip_protocol(path)).rstrip("/")
+def _is_complete(filesystem: Any, folder: str, shard: Shard) -> bool:
+    try:
+        _stop_if_complete(filesystem, folder, shard)
+    except _Complete:
+        return True
+    return False
 
 
 def _without_fresh(record: dict[str, Any]) -> dict[str, Any]:
@@ -357,7 +362,8 @@ def _tell(records: list[dict[str, Any]], summary: dict[str, Any], seconds: float
         f"{summary['enhanced']:,}", f"{summary['files']:,}", len(records), summary["tar_bytes"] / 1e6,
         seconds, images / seconds, megapixels / seconds,
     )  # fmt: skip
-    spent = ", ".join(f"{stage} {summary['seconds'].get(stage, 0):.1f} s" for stage in STAGES)
-    logger.info("Of the cores' time: %s.", spent)
+    if fresh:
+        spent = summarise(fresh)["seconds"]
+        logger.info("Of the cores' time: %s.", ", ".join(f"{each} {spent[each]:.1f} s" for each in STAGES))
     for reason, count in summary["refused"].items():
         logger.info("Refused as %s: %d photographs.", reason, count)

@@ -173,7 +173,8 @@ class _Files:
 def read_source(url: str, limits: DecodeLimits) -> bytes | Inspection:
     """Content of one file of a source; the inspection where it is too large, or cannot be read.
 
-    A file that cannot be read is refused like one that cannot be decoded.
+    A file that cannot be read is refused like one that cannot be decoded; in an object store only one that is
+    not there, since nothing tells a forbidden file from credentials that have expired.
 
     Raises:
         StorageError: It is not the file, but the storage that holds it, that cannot be used: all other files

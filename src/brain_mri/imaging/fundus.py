@@ -17,6 +17,9 @@ Plane: TypeAlias = npt.NDArray[np.float32]
 DARK = 0.15
 """Share of the bright parts' brightness: surroundings are darker, save for noise."""
 
+CLIP, TILES = 2.0, 8
+"""Of the equalisation: limit of the contrast in multiples of an even histogram's bin, tiles a side."""
+
 _SEARCHED = 512  # pixels of the longer side at which the field is looked for
 _SMALLEST = 0.05  # of the picture
 _WINDOWS = (1.5, 3, 6, 12)  # deviations, in pixels
@@ -96,7 +99,7 @@ def grow_field(plane: Plane, field: Field) -> Plane:
     return grown
 
 
-def enhance(photograph: ColourPixels, field: Field, clip: float = 2.0, tiles: int = 8) -> GreyPixels:
+def enhance(photograph: ColourPixels, field: Field, clip: float = CLIP, tiles: int = TILES) -> GreyPixels:
     """Make a grey picture with even contrast: contrast-limited equalisation of the green channel.
 
     Vessels stand out most in green, since blood absorbs it. Equalised by tiles (Zuiderveld, "Contrast Limited

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 import cv2
 
 from brain_mri.imaging.decode import DecodeLimits, GreyPixels, RefusedImage
-from brain_mri.imaging.fundus import DARK, enhance, field_of_view
+from brain_mri.imaging.fundus import CLIP, DARK, TILES, enhance, field_of_view
 from brain_mri.imaging.photograph import PHOTOGRAPH_LIMITS, decode_photograph
 from brain_mri.imaging.vessels import VesselOptions, find_vessels, network_digest
 
@@ -30,8 +30,8 @@ class EnhanceOptions:
     """
 
     dark: float = DARK
-    clip: float = 2.0
-    tiles: int = 8
+    clip: float = CLIP
+    tiles: int = TILES
     vessels: VesselOptions = field(default_factory=VesselOptions)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from brain_mri.imaging.decode import GreyPixels
-from brain_mri.imaging.fundus import Field, Plane, enhance, field_diameter, grow_field
+from brain_mri.imaging.fundus import CLIP, TILES, Field, Plane, enhance, field_diameter, grow_field
 from brain_mri.imaging.photograph import ColourPixels
 from brain_mri.imaging.ridges import line_response, line_strength, local_contrast, ridge_response
 
@@ -58,7 +58,7 @@ class VesselOptions:
 
 
 def find_vessels(
-    photograph: ColourPixels, field: Field, options: VesselOptions, clip: float = 2.0, tiles: int = 8
+    photograph: ColourPixels, field: Field, options: VesselOptions, clip: float = CLIP, tiles: int = TILES
 ) -> npt.NDArray[np.uint8]:
     """Map the vessels.
 
@@ -98,7 +98,7 @@ def _around(field: Field) -> tuple[slice, slice]:
 
 
 def vessel_likeness(
-    photograph: ColourPixels, field: Field, options: VesselOptions, clip: float = 2.0, tiles: int = 8
+    photograph: ColourPixels, field: Field, options: VesselOptions, clip: float = CLIP, tiles: int = TILES
 ) -> tuple[Plane, Field]:
     """How much every pixel looks like a vessel, at the working size.
 

@@ -77,7 +77,7 @@ def runtime_on_workers(
 
     Args:
         expected: Workers, and seconds by the tasks' own seconds.
-        measured: Workers that there were, and seconds from the first start to the last end.
+        measured: Workers at most at a time, and seconds during which any worked.
         what: Was worked on.
 
     Example:

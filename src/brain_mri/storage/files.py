@@ -65,6 +65,18 @@ def open_filesystem(url: str, **options: Any) -> tuple[fsspec.AbstractFileSystem
     return filesystem, str(path)
 
 
+def place_of(url: str) -> str:
+    """Kind of filesystem and path: the same text whether a slash ends a URL, or a host stands in it.
+
+    Example:
+        >>> place_of("/photographs/") == place_of("file:///photographs")
+        True
+    """
+    filesystem, path = open_filesystem(url)
+    protocol = filesystem.protocol
+    return f"{protocol if isinstance(protocol, str) else protocol[0]}:{path.rstrip('/')}"
+
+
 def local_url(path: str) -> str:
     """A local path as text that tables and JSON can hold; `open_filesystem` finds the same file by it.
 
@@ -131,7 +143,8 @@ def write_file(filesystem: fsspec.AbstractFileSystem, path: str, content: bytes)
     Where the storage fails and may come back, the whole file is written again.
 
     Raises:
-        CorruptWriteError: The storage returned other bytes than were written. The old file is untouched.
+        CorruptWriteError: The storage returned other bytes than were written. The old file is untouched, but
+            in an object store, where the new one has taken its place.
         StorageError: The storage still fails. The old file is untouched.
     """
 
@@ -210,7 +223,7 @@ def replace_folder(filesystem: fsspec.AbstractFileSystem, path: str) -> Iterator
     remove(filesystem, old)
 
 
-def sweep(root: str, **options: Any) -> int:
+def sweep(root: str, levels: int = _SWEPT_LEVELS, **options: Any) -> int:
     """Remove what killed runs left behind below a storage root.
 
     Call it while nothing writes there, so when the run lock has been taken. The user's raw data is not looked
@@ -218,6 +231,7 @@ def sweep(root: str, **options: Any) -> int:
 
     Args:
         root: Local path or fsspec URL.
+        levels: Of folders that are looked at, this one included.
         options: Options of its filesystem.
 
     Returns:
@@ -228,7 +242,7 @@ def sweep(root: str, **options: Any) -> int:
         0
     """
     filesystem, path = open_filesystem(root, **options)
-    return _sweep(filesystem, path, _SWEPT_LEVELS) if filesystem.isdir(path) else 0
+    return _sweep(filesystem, path, levels) if filesystem.isdir(path) else 0
 
 
 def _sweep(filesystem: fsspec.AbstractFileSystem, folder: str, levels: int) -> int:

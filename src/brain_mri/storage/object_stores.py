@@ -79,14 +79,20 @@ def in_sentences(url: str, done: str) -> Iterator[None]:
         yield
     except (StorageError, FileNotFoundError):
         raise
-    except PermissionError as error:
-        raise StorageError(
-            f"{url} may not be {done}: {error}. Give the credentials that this process uses the right to it, "
-            "or renew them where they have expired."
-        ) from error
     except Exception as error:  # of aiohttp, botocore, gcsfs: they have nothing in common
         what = str(error) or type(error).__name__
+        if _is_forbidden(error):
+            raise StorageError(
+                f"{url} may not be {done}: {what}. Give the credentials that this process uses the right to "
+                "it, or renew them where they have expired."
+            ) from error
         raise StorageError(f"{url} could not be {done}: {what}.", PATIENCE) from error
+
+
+def _is_forbidden(error: Exception) -> bool:
+    """As s3fs says it, and as gcsfs does, with 403 and with 401."""
+    said = str(error).startswith("Forbidden")
+    return isinstance(error, PermissionError) or said or getattr(error, "code", None) in (401, 403)
 
 
 def _is(filesystem: fsspec.AbstractFileSystem, protocols: set[str]) -> bool:

@@ -74,9 +74,14 @@ def open_parquet(filesystem: Any, path: str, buffer_size: int = 0) -> Iterator[p
 
 
 def read_parquet(filesystem: Any, path: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a parquet file, or some of its columns, as `open_parquet` does."""
+    """Read a parquet file, or some of its columns, as `open_parquet` does.
+
+    Raises:
+        KeyError: There is no such column.
+    """
     with open_parquet(filesystem, path) as file:
-        return file.read(columns=None if columns is None else list(columns), use_threads=False)
+        table = file.read(columns=None if columns is None else list(columns), use_threads=False)
+    return table if columns is None else table.select(list(columns))  # which says where one is missing
 
 
 @contextmanager

@@ -75,6 +75,8 @@ def test_patterns_and_the_output_leave_files_out(tmp_path: Path) -> None:
     given |= {"include": ["1/*", "*.tif"], "exclude": []}
     plan = plan_shards(FundusPhantomFolder(""), EnhancementParameters(**given))
     assert plan["path"].tolist() == ["1/left.JPG", "1/left_mask.png"]
+    around = EnhancementParameters(source=str(tmp_path / "1"), output=str(tmp_path))
+    assert plan_shards(FundusPhantomFolder(""), around)["key"].tolist() == ["left", "left_mask"]
     with pytest.raises(
         NoPhotographsError, match=r"holds 5 files.*left out by enhancement.include=\['\*.tif'\]"
     ):
@@ -84,7 +86,7 @@ def test_patterns_and_the_output_leave_files_out(tmp_path: Path) -> None:
 def test_shards_of_a_small_set_are_smaller_unless_their_size_is_named() -> None:
     usual, named = EnhancementParameters(), EnhancementParameters(shard_mib=0.5)
     mib = 2**20
-    assert [usual.shard_bytes(total * mib) // mib for total in (1, 640, 20_000)] == [1, 10, 256]
+    assert [usual.shard_bytes(total * mib) / mib for total in (1, 640, 700, 20_000)] == [0.25, 8, 8, 256]
     assert named.shard_bytes(20_000 * mib) == mib // 2
 
 

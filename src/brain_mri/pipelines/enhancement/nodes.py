@@ -23,7 +23,7 @@ from brain_mri.pipelines.enhancement.parameters import EnhancementParameters
 from brain_mri.pipelines.inference.nodes import choose_launcher, is_shared
 from brain_mri.pipelines.progress import progress_bar
 from brain_mri.report.speed import runtime_on_workers, throughput_stages
-from brain_mri.storage.files import open_filesystem
+from brain_mri.storage.files import open_filesystem, place_of
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +41,8 @@ class NoPhotographsError(ValueError):
 def plan_shards(phantoms: FundusPhantomFolder, parameters: EnhancementParameters) -> pd.DataFrame:
     """List the photographs, and decide which shard holds which.
 
-    The plan depends on names and sizes alone, and not on who carries it out: a run that is resumed elsewhere
-    makes the same shards.
+    The plan depends on names, sizes and parameters alone, and not on who carries it out: a run that is
+    resumed elsewhere makes the same shards.
 
     Args:
         phantoms: Draws photographs where no source is named.
@@ -63,13 +63,14 @@ def plan_shards(phantoms: FundusPhantomFolder, parameters: EnhancementParameters
             "s3://bucket/photographs (enhancement.source)."
         )
     files = list_files(Source("folder", source, "it is to be enhanced"))
-    found = len(files)
-    files = files[files["path"].map(partial(_is_wanted, parameters=parameters)).astype(bool)]
-    files = files[~_below(files["url"], parameters.output)].reset_index(drop=True)
+    if files.empty:
+        raise NoPhotographsError(f"There are no files in {source}.")
+    wanted = partial(_is_wanted, own=_output_within(source, parameters.output), parameters=parameters)
+    found, files = len(files), files[files["path"].map(wanted).astype(bool)].reset_index(drop=True)
     if files.empty:
         raise NoPhotographsError(
-            f"There are no photographs in {source}: it holds {found:,} files, and those are hidden, or left "
-            f"out by enhancement.include={list(parameters.include)}, "
+            f"There are no photographs in {source}: it holds {found:,} files, and they are hidden, lie below "
+            f"enhancement.output, or are left out by enhancement.include={list(parameters.include)}, "
             f"enhancement.exclude={list(parameters.exclude)}."
         )
     plan = cut_shards(files, parameters.shard_bytes(int(files["bytes"].sum())))
@@ -80,20 +81,22 @@ def plan_shards(phantoms: FundusPhantomFolder, parameters: EnhancementParameters
     return plan.assign(source=source)
 
 
-def _is_wanted(path: str, parameters: EnhancementParameters) -> bool:
+def _is_wanted(path: str, own: str | None, parameters: EnhancementParameters) -> bool:
     def fits(patterns: tuple[str, ...]) -> bool:
         return any(fnmatch(path.lower(), pattern.lower()) for pattern in patterns)
 
-    return not is_no_scan(path) and fits(parameters.include) and not fits(parameters.exclude)
+    if is_no_scan(path) or (own and path.startswith(own)):
+        return False
+    return fits(parameters.include) and not fits(parameters.exclude)
 
 
-def _below(urls: pd.Series, folder: str | None) -> pd.Series:
-    """Which files lie below a folder: shards that an earlier run put there are no photographs."""
-    if folder is None:
-        return pd.Series(False, urls.index)
-    filesystem, path = open_filesystem(folder)
-    prefixes = (f"{path.rstrip('/')}/", f"{str(filesystem.unstrip_protocol(path)).rstrip('/')}/")
-    return urls.str.startswith(prefixes)
+def _output_within(source: str, output: str | None) -> str | None:
+    """How paths begin that lie in the output, where that lies in the source: those are no photographs."""
+    if output is None:
+        return None
+    of_source, of_output = f"{place_of(source)}/", f"{place_of(output)}/"
+    is_within = of_output.startswith(of_source) and of_output != of_source
+    return of_output.removeprefix(of_source) if is_within else None
 
 
 def cut_shards(files: pd.DataFrame, target: int) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from brain_mri.imaging.decode import DecodeLimits
-from brain_mri.imaging.fundus import DARK
+from brain_mri.imaging.fundus import CLIP, DARK, TILES
 from brain_mri.imaging.photograph import PHOTOGRAPH_LIMITS
 from brain_mri.imaging.retina import EnhanceOptions
 from brain_mri.imaging.vessels import Method, VesselOptions
@@ -82,8 +82,8 @@ class EnhancementParameters(BaseModel):
         include: Patterns, of which a path below the source fits one, such as `*.jpg`: a star stands for any
             text, slashes too, and case does not matter.
         exclude: Patterns, of which it fits none.
-        shard_mib: Of input that a shard is planned to hold. None is 256, and less for what would make fewer
-            than 64 shards, so that many cores have work; but 1 at least.
+        shard_mib: Of input that a shard is planned to hold. None is 256, and for what would make fewer than
+            64 shards as many times half of it as it takes, so that many cores have work; but 1/4 at least.
         dark: What is darker than this share of the bright parts lies outside the field of view.
         clip: Limit of the contrast, in multiples of an even histogram's bin.
         tiles: A side, whose contrast is evened on its own.
@@ -104,8 +104,8 @@ class EnhancementParameters(BaseModel):
     exclude: tuple[str, ...] = ()
     shard_mib: Annotated[float, Field(gt=0)] | None = None
     dark: Annotated[float, Field(gt=0, lt=1)] = DARK
-    clip: Annotated[float, Field(gt=0)] = 2.0
-    tiles: Annotated[int, Field(ge=1)] = 8
+    clip: Annotated[float, Field(gt=0)] = CLIP
+    tiles: Annotated[int, Field(ge=1)] = TILES
     vessels: VesselParameters = VesselParameters()
     limits: PhotographLimits = PhotographLimits()
 
@@ -123,7 +123,8 @@ class EnhancementParameters(BaseModel):
         """
         if self.shard_mib is not None:
             return round(self.shard_mib * 2**20)
-        return min(256 * 2**20, max(total // 64, 2**20))
+        # A power of two: photographs that are added later move no shard but the last, nearly always.
+        return min(256 * 2**20, max(1 << (max(total // 64, 1).bit_length() - 1), 2**18))
 
     def options(self) -> EnhanceOptions:
         """As the steps take them."""
