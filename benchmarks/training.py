@@ -272,6 +272,7 @@ def section(timelines: list[Timeline], images: int | None) -> dict[str, Any]:
     ]  # fmt: skip
     return {
         "title": "Training by several workers",
+        "backbone": "mobilenetv2",
         "paragraphs": [
             f"Measured on {date.today().isoformat()} with {images or 'all'} scans, MobileNetV2 in two "
             f"stages, on {os.cpu_count()} cores. One process uses all cores, a worker one. "

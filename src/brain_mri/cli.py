@@ -158,11 +158,14 @@ def predict(  # noqa: PLR0917 - a parameter an option
     form: str | None,
 ) -> None:
     """Say what each PATH shows: a file, a folder of any depth, or a URL such as hdfs:///scans."""
+    import pandas as pd
     from kedro.framework.startup import bootstrap_project
     from kedro.io import Version
 
     from brain_mri import predict as predicting
     from brain_mri.datasets.versions import VersionedFolderDataset
+    from brain_mri.pipelines.inference.nodes import list_source
+    from brain_mri.pipelines.ingestion.parameters import IngestionParameters
 
     bootstrap_project(_project())
     given: dict[str, Any] = {"source": list(paths)} | ({"output": output} if output else {})
@@ -171,14 +174,16 @@ def predict(  # noqa: PLR0917 - a parameter an option
         session.run(pipeline_names=["inference"], load_versions={"classifier": version} if version else None)
         context = session.load_context()
     scores = context.catalog.load("scores")
+    writers = {"csv": predicting.write_csv, "json": predicting.write_json, None: predicting.write_text}
+    writers[form](scores, sys.stdout)
     if explain:
         folder = f"{_storage(context)}/06_models/classifier"
         used = Version(scores.summary["model_version"], None)
-        predicting.write_explanations(
-            scores, VersionedFolderDataset(filepath=folder, version=used).load(), explain
-        )
-    writers = {"csv": predicting.write_csv, "json": predicting.write_json, None: predicting.write_text}
-    writers[form](scores, sys.stdout)
+        classifier = VersionedFolderDataset(filepath=folder, version=used).load()
+        limits = IngestionParameters.model_validate(context.config_loader["parameters"]["ingestion"]).limits
+        listed = pd.concat([list_source(path) for path in paths])
+        urls = dict(zip(listed["path"], listed["url"], strict=True))
+        predicting.write_explanations(scores, classifier, explain, urls, limits.limits())
     if not scores.summary["scored"]:
         raise click.ClickException("No file could be scored; the table says why.")
 

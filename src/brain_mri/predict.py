@@ -6,7 +6,7 @@ import csv
 import itertools
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -70,13 +70,17 @@ def write_text(scores: Scores, stream: IO[str]) -> None:
     stream.write("Research software: not a medical device, and its answers are not a diagnosis.\n")
 
 
-def write_explanations(scores: Scores, version: FolderVersion, folder: Path) -> int:
+def write_explanations(
+    scores: Scores, version: FolderVersion, folder: Path, urls: Mapping[str, str], limits: DecodeLimits
+) -> int:
     """Write a picture a scored file: the scan as the network saw it, under what spoke for the class.
 
     Args:
         scores: The table.
         version: The classifier that made it.
         folder: Where to; a file is named like its scan, with the class, and lies in the same folders.
+        urls: Where the file of each path is.
+        limits: Of the files, as they were scored.
 
     Returns:
         How many.
@@ -86,13 +90,20 @@ def write_explanations(scores: Scores, version: FolderVersion, folder: Path) -> 
     rows = (row for row in _rows(scores) if row["status"] == SCORED)
     written = 0
     while batch := list(itertools.islice(rows, _EXPLAINED_AT_ONCE)):
-        contents = [read_source(row["path"], DecodeLimits()) for row in batch]
-        pixels = np.stack(
-            [prepare_scan(content, trained.preparation) for content in contents if isinstance(content, bytes)]
-        )
-        chosen = [trained.recipe.classes.index(row["predicted_class"]) for row in batch]
+        found = [(row, read_source(urls[row["path"]], limits)) for row in batch]
+        prepared = [
+            (row, prepare_scan(content, trained.preparation, limits))
+            for row, content in found
+            if isinstance(content, bytes)
+        ]
+        if len(prepared) < len(found):
+            log.warning("%d files are gone since they were scored.", len(found) - len(prepared))
+        if not prepared:
+            continue
+        pixels = np.stack([grey for _, grey in prepared])
+        chosen = [trained.recipe.classes.index(row["predicted_class"]) for row, _ in prepared]
         maps = explain(pixels[..., np.newaxis], chosen).maps
-        for row, grey, heat in zip(batch, pixels, maps, strict=True):
+        for (row, grey), heat in zip(prepared, maps, strict=True):
             path = folder / explanation_name(row["path"], row["predicted_class"])
             path.parent.mkdir(parents=True, exist_ok=True)
             picture = cv2.cvtColor(overlay_heat(grey, heat), cv2.COLOR_RGB2BGR)

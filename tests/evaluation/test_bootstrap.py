@@ -62,6 +62,18 @@ def test_where_all_are_right_the_interval_is_that_of_a_share() -> None:
     assert intervals["accuracy"] == (pytest.approx(0.025 ** (1 / 5)), 1.0)  # of five groups
     assert intervals["recall_b"] == (pytest.approx(0.025 ** (1 / 4)), 1.0)
     assert intervals["recall_a"] == (pytest.approx(0.025), 1.0)  # of one group
+    assert intervals["weighted_recall"] == intervals["accuracy"]  # it is the same number
+    assert intervals["balanced_accuracy"] is intervals["f1_a"] is intervals["roc_auc_macro"] is None
+
+
+def test_where_none_is_right_the_interval_is_that_of_a_share_too() -> None:
+    labels = np.array([0] * 20 + [1] * 20)
+    probabilities = np.tile([0.1, 0.9], (40, 1))
+    intervals = bootstrap_intervals(labels, probabilities, np.arange(40), ["a", "b"], seed=1)
+    assert intervals["recall_a"] == (0.0, pytest.approx(1 - 0.025 ** (1 / 20)))
+    assert intervals["precision_a"] is None  # nothing was called so
+    low, high = intervals["accuracy"] or (0, 0)
+    assert low < 0.5 < high
 
 
 def test_a_class_that_is_not_there_has_no_interval() -> None:

@@ -41,8 +41,11 @@ def test_levels_are_in_the_units_that_they_name() -> None:
 
 
 def test_made_pictures_differ_and_follow_the_seed() -> None:
-    pictures = made_pictures(12, 64, seed=3)
-    assert (pictures.shape, pictures.dtype) == ((12, 64, 64), np.uint8)
-    assert all(made.std() > 1 for made in pictures)
-    np.testing.assert_array_equal(pictures, made_pictures(12, 64, seed=3))
-    assert (pictures != made_pictures(12, 64, seed=4)).any(axis=(1, 2)).all()
+    again, others = made_pictures(12, 64, seed=3), made_pictures(12, 64, seed=4)
+    made = made_pictures(12, 64, seed=3)
+    assert list(made) == ["noise", "drawn"]
+    for kind, pictures in made.items():
+        assert (pictures.shape, pictures.dtype) == ((12, 64, 64), np.uint8)
+        assert all(picture.std() > 1 for picture in pictures)
+        np.testing.assert_array_equal(pictures, again[kind])
+        assert (pictures != others[kind]).any(axis=(1, 2)).all()

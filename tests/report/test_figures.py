@@ -41,11 +41,11 @@ def gradient() -> np.ndarray:
     return np.tile(np.arange(64, dtype=np.uint8) * 4, (64, 1))
 
 
-def test_class_distribution_says_every_count_and_weight(names: dict[str, str]) -> None:
+def test_class_distribution_says_every_count(names: dict[str, str]) -> None:
     counts = {"train": dict.fromkeys(names, 1234), "test": dict.fromkeys(names, 56)}
-    figure = figures.class_distribution(counts, dict.fromkeys(names, 0.87), names)
+    figure = figures.class_distribution(counts, names)
     said = texts(figure)
-    assert said.count("1,234 train") == said.count("56 test") == said.count("weight 0.87") == 4
+    assert said.count("1,234 train") == said.count("56 test") == 4
     pixels = draw(figure)
     assert all(share_of(pixels, colour) > 0.005 for colour in class_colours(names).values())
 

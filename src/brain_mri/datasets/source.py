@@ -167,12 +167,16 @@ class RawFolderDataset(AbstractDataset[None, RawFolder]):
         return {"filepath": self._filepath}
 
 
-def list_files(source: Source) -> pd.DataFrame:
+def list_files(source: Source, pass_over_phantoms: bool = True) -> pd.DataFrame:
     """List the files of a folder or phantom source.
 
-    Links are followed, a folder that was seen before is not entered again (loops of links end). Phantoms that
-    lie below a folder of scans are passed over: drawn scans never mix with a user's. Names that are no UTF-8
-    are listed with escapes in `path`, and can be read through `url` all the same.
+    Links are followed, a folder that was seen before is not entered again (loops of links end). Names that
+    are no UTF-8 are listed with escapes in `path`, and can be read through `url` all the same.
+
+    Args:
+        source: A folder.
+        pass_over_phantoms: Whether phantoms that lie below a folder of scans are left out: drawn scans never
+            mix with a user's.
 
     Returns:
         Columns `path` (relative to the source, `/` between folders), `url`, `bytes`; sorted by path.
@@ -181,9 +185,10 @@ def list_files(source: Source) -> pd.DataFrame:
         SourceError: A folder cannot be listed; without that its scans would be missing in silence.
     """
     filesystem, root = open_filesystem(source.url)
-    rows = (
-        list(_walk_local(root)) if isinstance(filesystem, LocalFileSystem) else list(_walk(filesystem, root))
-    )
+    if isinstance(filesystem, LocalFileSystem):
+        rows = list(_walk_local(root, pass_over_phantoms))
+    else:
+        rows = list(_walk(filesystem, root, pass_over_phantoms))
     files = pd.DataFrame(rows, columns=["path", "url", "bytes"])
     return files.astype({"bytes": "int64"}).sort_values("path", ignore_index=True)
 
@@ -252,16 +257,19 @@ def _nearest_existing(filesystem: Any, path: str) -> str:
 def _has_files(folder: Path) -> bool:
     """Whether there is a file in a folder, at any depth, that is not hidden."""
     return any(
-        not any(part.startswith(".") for part in path.split("/")) for path, _, _ in _walk_local(str(folder))
+        not any(part.startswith(".") for part in path.split("/"))
+        for path, _, _ in _walk_local(str(folder), True)
     )
 
 
-def _walk_local(root: str) -> Iterator[tuple[str, str, int]]:
+def _walk_local(root: str, pass_over_phantoms: bool) -> Iterator[tuple[str, str, int]]:
     entered: set[tuple[int, int]] = set()
     for folder, folders, names in os.walk(root, followlinks=True, onerror=_stop):
         folders.sort()  # a folder and a link to it: on every machine the same one is entered first
         status = Path(folder).stat()
-        phantoms = folder != root and any(name.startswith(MARKER_NAME) for name in names)
+        phantoms = (
+            pass_over_phantoms and folder != root and any(name.startswith(MARKER_NAME) for name in names)
+        )
         if phantoms or (status.st_dev, status.st_ino) in entered:
             folders.clear()
             continue
@@ -272,24 +280,26 @@ def _walk_local(root: str) -> Iterator[tuple[str, str, int]]:
                 size = path.stat().st_size
             except OSError:  # a dangling link is listed, and refused when it is read
                 size = 0
-            yield _readable(path.relative_to(root).as_posix()), local_url(str(path)), size
+            yield readable(path.relative_to(root).as_posix()), local_url(str(path)), size
 
 
 def _stop(error: OSError) -> NoReturn:
     raise SourceError(
-        f"The folder {_readable(str(error.filename))} cannot be listed: {error.strerror}. Give yourself the "
+        f"The folder {readable(str(error.filename))} cannot be listed: {error.strerror}. Give yourself the "
         "right to read it (chmod -R u+rX), or move it out of the source."
     ) from error
 
 
-def _readable(name: str) -> str:
+def readable(name: str) -> str:
     r"""A name as text; bytes of it that are no UTF-8 become `\xff`, as Python writes them."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _walk(filesystem: Any, root: str) -> Iterator[tuple[str, str, int]]:
+def _walk(filesystem: Any, root: str, pass_over_phantoms: bool) -> Iterator[tuple[str, str, int]]:
     entries = filesystem.find(root, detail=True)
     markers = [path.rpartition("/")[0] for path in entries if path.rpartition("/")[2].startswith(MARKER_NAME)]
+    if not pass_over_phantoms:
+        markers = []
     phantoms = tuple(f"{folder}/" for folder in markers if folder.rstrip("/") != root.rstrip("/"))
     for path, entry in entries.items():
         if phantoms and path.startswith(phantoms):

@@ -32,9 +32,9 @@ def bootstrap_intervals(  # noqa: PLR0917 - scans in three columns, and how
     """Return an interval for every metric of :func:`brain_mri.evaluation.metrics.compute_metrics`.
 
     The interval is that of percentiles (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993,
-    chapter 13). Where a share of scans came out as 1, no draw can show another, and the exact interval of a
-    share takes its place (Clopper and Pearson, 1934), its trials being the groups: with 100 groups, all
-    right, "between 0.964 and 1".
+    chapter 13). Where a share of scans came out as 1, or as 0, no draw can show another, and the exact
+    interval of a share takes its place (Clopper and Pearson, 1934), its trials being the groups: with 100
+    groups, all right, "between 0.964 and 1".
 
     Args:
         labels: Class indices, shape ``(n,)``.
@@ -47,8 +47,8 @@ def bootstrap_intervals(  # noqa: PLR0917 - scans in three columns, and how
         bins: Steps of confidence for the calibration error.
 
     Returns:
-        By name of the metric (lower end, upper end); None where the metric has no value, or has none in more
-        than one draw of ten.
+        By name of the metric (lower end, upper end); None where the metric has no value, has none in more
+        than one draw of ten, or is no share and has the same one in all draws, so that they say nothing.
 
     Raises:
         ValueError: If the columns do not fit each other, or the level is no share.
@@ -69,17 +69,22 @@ def bootstrap_intervals(  # noqa: PLR0917 - scans in three columns, and how
     once = weighted_metrics(values, numbers, np.ones((1, len(numbers))), classes, bins)
     drawn = _draw(values, numbers, number_of, classes, seed, replicates, bins)
     tails = [(1 - level) / 2, (1 + level) / 2]
+    shares = _shares(values.argmax(axis=1), numbers, classes)
     intervals: dict[str, tuple[float, float] | None] = {}
     for name, found in drawn.items():
         if np.isnan(once[name][0]) or np.isnan(found).mean() > 0.1:
             intervals[name] = None
             continue
         low, high = np.nanquantile(found, tails)
-        intervals[name] = (float(low), float(high))
-    for name, (counted, right) in _shares(values.argmax(axis=1), numbers, classes).items():
-        if once[name][0] == 1 and right.all():
-            trials = len(np.unique(number_of[counted]))
+        intervals[name] = (float(low), float(high)) if low < high or name in shares else None
+    for name, (counted, right) in shares.items():
+        trials = len(np.unique(number_of[counted]))
+        if not trials:
+            intervals[name] = None
+        elif once[name][0] == 1 and right.all():
             intervals[name] = (float(tails[0] ** (1 / trials)), 1.0)
+        elif once[name][0] == 0 and not right.any():
+            intervals[name] = (0.0, float(1 - tails[0] ** (1 / trials)))
     return intervals
 
 
@@ -141,7 +146,7 @@ def _shares(
 ) -> dict[str, tuple[NDArray[np.bool_], NDArray[Any]]]:
     """Metrics that are shares of scans: which scans are counted, and which of those are right."""
     right = predicted == labels
-    shares = {"accuracy": (np.ones_like(right), right)}
+    shares = {name: (np.ones_like(right), right) for name in ("accuracy", "weighted_recall")}  # which are one
     for index, name in enumerate(classes):
         of_class, called = labels == index, predicted == index
         shares[f"recall_{name}"] = (of_class, right[of_class])

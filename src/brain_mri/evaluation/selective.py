@@ -14,6 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from brain_mri.evaluation.calibration import check_predictions
 
+SURE = 0.9
+"""Confidence from which on a classifier is called sure."""
+
 
 class CoverageCurve(TypedDict):
     """Points from the highest threshold to the lowest, and the area between accuracy and 1."""

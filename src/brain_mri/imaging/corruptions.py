@@ -95,20 +95,20 @@ def corrupt(grey: GreyPixels, kind: str, level: float, seed: int) -> GreyPixels:
     return CORRUPTIONS[kind].apply(grey, level, np.random.default_rng(seed))
 
 
-def made_pictures(count: int, size: int, seed: int) -> GreyPixels:
-    """Draw pictures that are no scan of anything: noise, gradients, stripes, boards, discs, scribbles.
+def made_pictures(count: int, size: int, seed: int) -> dict[str, GreyPixels]:
+    """Draw pictures that are no scan of anything: noise, and gradients, stripes, boards, discs, scribbles.
 
     Args:
-        count: How many.
+        count: How many of each: of noise, and of the others together.
         size: Height and width in pixels.
         seed: Decides about all of them.
 
     Returns:
-        uint8 (count, size, size).
+        uint8 ``(count, size, size)`` of "noise" and of "drawn".
 
     Example:
-        >>> made_pictures(3, 64, seed=1).shape
-        (3, 64, 64)
+        >>> {kind: pictures.shape for kind, pictures in made_pictures(3, 64, seed=1).items()}
+        {'noise': (3, 64, 64), 'drawn': (3, 64, 64)}
     """
     generator = np.random.default_rng(seed)
     rows, columns = np.mgrid[0 : 1 : size * 1j, 0 : 1 : size * 1j]
@@ -147,5 +147,8 @@ def made_pictures(count: int, size: int, seed: int) -> GreyPixels:
         small = generator.uniform(0, 255, (cells, cells)).astype(np.float32)
         return np.asarray(cv2.resize(small, (size, size), interpolation=cv2.INTER_CUBIC), np.float64)
 
-    kinds = (noise, gradient, stripes, board, discs, scribble)
-    return np.stack([_rounded(kinds[number % len(kinds)]()) for number in range(count)])
+    kinds = {"noise": (noise,), "drawn": (gradient, stripes, board, discs, scribble)}
+    return {
+        kind: np.stack([_rounded(draw[number % len(draw)]()) for number in range(count)])
+        for kind, draw in kinds.items()
+    }

@@ -32,7 +32,6 @@ _TRAINING, _VALIDATION, _KEPT = "#56b4e9", "#0072b2", "#d55e00"
 
 def class_distribution(
     counts: Mapping[str, Mapping[str, int]],
-    class_weights: Mapping[str, float],
     names: Mapping[str, str],
     synthetic: bool = False,
 ) -> Figure:
@@ -40,13 +39,12 @@ def class_distribution(
 
     Args:
         counts: Scans by split and class key.
-        class_weights: What one scan of a class counts in training; written beside the name.
         names: Display names of the class keys, in class order.
         synthetic: Whether to mark the figure as synthetic data.
 
     Example:
         >>> counts = {"train": {"glioma": 7}, "test": {"glioma": 3}}
-        >>> figure = class_distribution(counts, {"glioma": 1.0}, {"glioma": "Glioma"})
+        >>> figure = class_distribution(counts, {"glioma": "Glioma"})
     """
     figure, axes = new_figure(WIDTH, 0.8 + 0.28 * len(counts) * len(names), synthetic=synthetic)
     panel: Axes = axes[0, 0]
@@ -62,8 +60,7 @@ def class_distribution(
             alpha=max(1 - 0.3 * place, 0.3),
         )
         panel.bar_label(bars, [f"{value:,} {split}" for value in values], padding=4, fontsize=9, color=INK)
-    labels = [f"{name}\nweight {class_weights[key]:.2f}" for key, name in names.items()]
-    panel.set_yticks(range(len(names)), labels)
+    panel.set_yticks(range(len(names)), list(names.values()))
     panel.invert_yaxis()
     panel.set_xlabel("scans")
     panel.margins(x=0.18)

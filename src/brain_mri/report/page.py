@@ -104,7 +104,12 @@ def build_page(
             report=report,
             names=report["names"],
             commonest=max((scores["support"] for scores in report["per_class"].values()), default=0),
-            class_rows=_class_rows(split_metadata["counts"], exploration["class_weights"], report["names"]),
+            class_rows=_class_rows(
+                split_metadata["counts"],
+                exploration["class_weights"] if recipe["class_weights"] else {},
+                report["names"],
+            ),
+            weighted=recipe["class_weights"],
             split=split_metadata,
             source=split_metadata["source"],
             exploration=exploration,
@@ -136,7 +141,7 @@ def _metric_rows(
 def _class_rows(
     counts: Mapping[str, Mapping[str, int]], weights: Mapping[str, float], names: Mapping[str, str]
 ) -> list[tuple[str, list[int], float]]:
-    """Name, scans in every split and together, and class weight of every class; the last row adds them up."""
+    """Name, scans in every split and together, and weight of every class; the last row adds them up."""
     table = [[part.get(key, 0) for part in counts.values()] for key in names]
     rows = [
         (name, [*numbers, sum(numbers)], weights.get(key, 0.0))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 
+from brain_mri.cohort.manifest import SHARED_WITH_TEST
 from brain_mri.datasets.versions import FolderVersion, VersionedFolderDataset
 from brain_mri.imaging.corruptions import CORRUPTIONS
 from brain_mri.inference.classifier import Calibration
@@ -18,6 +20,7 @@ from brain_mri.models.recipe import make_recipe
 from brain_mri.models.shards import ArrayShards
 from brain_mri.pipelines.audit import nodes, protocols, robustness, shortcuts
 from brain_mri.pipelines.audit.parameters import AuditParameters
+from brain_mri.pipelines.reporting.predicting import OtherVersionError
 from tests.linear_graphs import linear_graph
 
 CLASSES = ("left", "right")
@@ -33,7 +36,7 @@ def halves(rows: int, seed: int) -> ArrayShards:
     pixels = generator.integers(20, 60, (rows, SIZE, SIZE))
     for image, label in zip(pixels, labels, strict=True):
         image[:, SIZE // 2 * label : SIZE // 2 * (label + 1)] += 120
-    ids = np.array([f"{seed}-{number}" for number in range(rows)])
+    ids = np.array([f"{seed}{number:04d}" for number in range(rows)])
     return ArrayShards(pixels.astype(np.uint8), labels, CLASSES, "", ids)
 
 
@@ -46,6 +49,8 @@ def version(tmp_path: Path) -> FolderVersion:
     recipe = make_recipe(
         "baseline", backbone="compact", weights=None, image_size=SIZE, classes=CLASSES, seed=1
     )
+    nothing = io.BytesIO()
+    np.save(nothing, np.empty(0, np.int64))
     dataset = VersionedFolderDataset(filepath=str(tmp_path / "classifier"))
     dataset.save(
         {
@@ -54,6 +59,7 @@ def version(tmp_path: Path) -> FolderVersion:
             "calibration.json": calibration.model_dump_json().encode(),
             "reference_features.npy": make_reference([[4, 1], [1, 4]] * 5, 1).to_bytes(),
             "recipe.json": recipe.model_dump_json().encode(),
+            "seen_scans.npy": nothing.getvalue(),
         }
     )
     return dataset.load()
@@ -70,7 +76,7 @@ def test_robustness_falls_where_the_answer_is_spoilt_and_nowhere_else(version: F
     assert turned[45]["out_of_distribution"] >= turned[0]["out_of_distribution"]
 
 
-def predictions_of(distances: NDArray[np.float64]) -> pd.DataFrame:
+def predictions_of(version: FolderVersion | None, distances: NDArray[np.float64]) -> pd.DataFrame:
     rows = len(distances)
     label = np.arange(rows) % 2
     return pd.DataFrame(
@@ -79,6 +85,7 @@ def predictions_of(distances: NDArray[np.float64]) -> pd.DataFrame:
             "label": label,
             "predicted": np.where(np.arange(rows) < rows // 4, 1 - label, label),
             "distance": distances,
+            "model_version": version.version if version else "any",
             "duplicate_group": np.arange(rows),
             **{
                 f"calibrated_{name}": np.where(label == index, 0.9, 0.1) for index, name in enumerate(CLASSES)
@@ -96,17 +103,21 @@ def test_strangers_are_refused_by_their_distance(version: FolderVersion, tmp_pat
         (folder / f"{number}.png").write_bytes(cv2.imencode(".png", grey)[1].tobytes())
     (folder / "note.txt").write_text("no picture")
     parameters = PARAMETERS.model_copy(update={"foreign": str(folder)})
-    found = robustness.measure_strangers(version, predictions_of(np.full(20, 0.01)), parameters)
+    predictions = predictions_of(version, np.full(20, 0.01))
+    found = robustness.measure_strangers(version, predictions, parameters)
     assert found["strangers"]["foreign"]["pictures"] == 3
     assert found["strangers"]["foreign"]["refused"] == 1
     assert found["strangers"]["foreign"]["auroc"] == 1
-    assert found["strangers"]["made"]["pictures"] == robustness.MADE_PICTURES
+    assert list(found["strangers"]) == ["noise", "drawn", "foreign"]
+    assert found["strangers"]["noise"]["pictures"] == robustness.MADE_PICTURES
+    with pytest.raises(OtherVersionError, match="are of version of yesterday"):
+        robustness.measure_strangers(version, predictions.assign(model_version="of yesterday"), parameters)
     (folder / "note.txt").rename(tmp_path / "note.txt")
     with pytest.raises(ValueError, match="no picture in it that can be read"):
         for path in folder.glob("*.png"):
             path.unlink()
         (folder / "note.txt").write_text("no picture")
-        robustness.measure_strangers(version, predictions_of(np.full(20, 0.01)), parameters)
+        robustness.measure_strangers(version, predictions, parameters)
 
 
 def facts(ids: NDArray[np.str_], labels: NDArray[np.int64], told: bool) -> pd.DataFrame:
@@ -148,7 +159,7 @@ def test_the_border_is_read_and_the_middle_is_not() -> None:
 
 
 def test_accuracy_is_told_by_kinds_of_files_with_enough_scans() -> None:
-    predictions = predictions_of(np.zeros(40))
+    predictions = predictions_of(None, np.zeros(40))
     manifest = facts(predictions["scan_id"].to_numpy(str), np.arange(40) // 20, told=True)
     manifest.loc[:4, "mode"] = "RGB"
     rows = {(row["by"], row["kind"]): row for row in robustness.measure_kinds(predictions, manifest)}
@@ -163,11 +174,14 @@ def test_shuffled_labels_fall_to_chance_and_a_leak_does_not(
     version: FolderVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sets = halves(120, seed=1), halves(40, seed=2), halves(80, seed=3)
-    found = protocols.train_on_shuffled_labels(version, *sets, PARAMETERS)
+    manifest = pd.DataFrame(
+        {"scan_id": sets[2].scan_ids, "status": "accepted", "duplicate_group": np.arange(80) // 2}
+    )
+    found = protocols.train_on_shuffled_labels(version, manifest, *sets, PARAMETERS)
     assert found["fell_to_chance"]
     assert found["interval"][0] <= found["chance"] == 0.5
     monkeypatch.setattr(protocols, "_shuffled", lambda shards, generator: shards)
-    found = protocols.train_on_shuffled_labels(version, *sets, AuditParameters())
+    found = protocols.train_on_shuffled_labels(version, manifest, *sets, AuditParameters())
     assert not found["fell_to_chance"]
     assert found["balanced_accuracy"] > 0.9
 
@@ -182,9 +196,12 @@ def test_the_official_protocol_is_measured_with_and_without_its_leaks(version: F
     paths = [f"{number}.png" for number in range(190)]
     source = pd.DataFrame({"path": paths, "official_split": ["train"] * 130 + ["test"] * 60})
     manifest = pd.DataFrame(
-        {"path": paths, "scan_id": ids, "label": labels, "duplicate_group": group, "status": "accepted"}
-    )
-    predictions = predictions_of(np.zeros(60))
+        {
+            "path": paths, "scan_id": ids, "label": labels, "duplicate_group": group, "status": "accepted",
+            "reason": "",
+        }
+    )  # fmt: skip
+    predictions = predictions_of(version, np.zeros(60))
     arguments = (version, source, manifest, predictions, train, validation, test, PARAMETERS)
     naive, clean, own = protocols.compare_protocols(*arguments)
     assert (naive["tested"], clean["tested"], own["tested"]) == (60, 40, 60)
@@ -193,7 +210,11 @@ def test_the_official_protocol_is_measured_with_and_without_its_leaks(version: F
     assert naive["trained"] == clean["trained"] < 130
     assert own["accuracy"] == 1  # by the calibrated probabilities above
     assert naive["interval"][0] <= naive["accuracy"] <= naive["interval"][1]
-    source["official_split"] = None
+    assert naive["epochs"] == clean["epochs"] == [3]
+    assert own["epochs"][0] > 3
+    manifest.loc[0, "reason"] = SHARED_WITH_TEST
+    assert protocols.compare_protocols(*arguments) == [], "the leak was taken out before"
+    manifest["reason"], source["official_split"] = "", None
     assert protocols.compare_protocols(*arguments) == []
 
 
@@ -204,7 +225,7 @@ def test_the_section_says_what_was_found(version: FolderVersion) -> None:
     ]
     made = {"pictures": 300, "refused": 0.97, "auroc": 0.991, "confident": 0.4, "distances": [0.5, 0.6]}
     strangers = {"threshold": 0.3, "test": [0.1, 0.2], "strangers": {"made": made}}
-    protocol = {"trained": 100, "tested": 60, "interval": [0.9, 1.0], "macro_f1": 0.95}
+    protocol = {"trained": 100, "tested": 60, "interval": [0.9, 1.0], "macro_f1": 0.95, "epochs": [5]}
     figures = nodes.draw_audit(rows, strangers, {"source": {"synthetic": True}})
     assert all(any("Synthetic" in text.get_text() for text in figure.texts) for figure in figures)
     section = nodes.describe_audit(
@@ -215,7 +236,7 @@ def test_the_section_says_what_was_found(version: FolderVersion) -> None:
         [
             protocol | {"protocol": "official", "accuracy": 0.99, "leaked": 0.3},
             protocol | {"protocol": "official, leaks removed", "accuracy": 0.97, "leaked": 0.0},
-            protocol | {"protocol": "groups: this version", "accuracy": 0.975, "leaked": 0.0},
+            protocol | {"protocol": "groups: this version", "accuracy": 0.975, "leaked": 0.0, "epochs": [14]},
         ],
         b"curves", b"distances",
     )  # fmt: skip
@@ -223,6 +244,8 @@ def test_the_section_says_what_was_found(version: FolderVersion) -> None:
     assert "it fell to chance, as it must: balanced accuracy 0.260 (0.210 to 0.300)" in said
     assert "reach 0.510 from border" in said
     assert "97.0% are refused" in said
+    assert "at least 90% sure of 40.0%" in said
+    assert section["tables"][0]["caption"].endswith("but with fewer epochs by the official one")
     assert "2.00 points were owed to the leak" in said
     assert section["version"] == version.version
     assert [table["caption"][:10] for table in section["tables"]] == [

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,16 @@ def test_files_of_any_depth_are_listed_with_the_class_that_their_folder_names(
     assert all(label == path.split("/")[-2] for path, label in labels.dropna().items())
     assert labels.notna().sum() == 40
     assert all(Path(url).is_file() for url in plan.files["url"])
+
+
+def test_nothing_is_passed_over(folder: Path, tmp_path: Path) -> None:
+    around = nodes.list_source(f"{tmp_path}/")  # drawn scans lie below it
+    assert len(around) == 41
+    odd = os.fsdecode(os.fsencode(folder) + b"/M\xe9.jpg")
+    Path(odd).write_bytes(b"no picture")
+    (alone,) = nodes.list_source(odd).to_dict("records")
+    assert alone["path"] == f"{folder}/M\\xe9.jpg"
+    assert alone == nodes.list_source(str(folder)).set_index("path", drop=False).loc[alone["path"]].to_dict()
 
 
 def test_several_sources_are_scored_together_and_no_file_twice(version: FolderVersion, folder: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from brain_mri.pipelines.reporting.parameters import ReportingParameters
 from brain_mri.pipelines.reporting.predicting import (
     OtherClassesError,
     OtherScansError,
+    SeenScansError,
     predict_test,
     tabulate_answers,
 )
@@ -173,15 +175,16 @@ def test_runtime_is_drawn_where_the_benchmark_was_run_and_said_to_be_missing_els
     assert [text.get_text() for text in panel.texts] == [NOT_MEASURED]
 
 
-@pytest.mark.parametrize("measured", [True, False])
+@pytest.mark.parametrize(("measured", "backbone"), [(True, "resnet50"), (True, "compact"), (False, "")])
 def test_the_report_shows_benchmarks_only_where_they_were_run(
-    monkeypatch: pytest.MonkeyPatch, measured: bool
+    monkeypatch: pytest.MonkeyPatch, measured: bool, backbone: str
 ) -> None:
     given: dict[str, Any] = {}
     monkeypatch.setattr(nodes, "build_page", lambda **values: given.update(values) or "page")
-    metadata = {"data": {"preparation": "these"}, "tuning": {"study": "one"}}
+    metadata = {"data": {"preparation": "these"}, "tuning": {"study": "one"}, "backbone": "compact"}
     monkeypatch.setattr(nodes, "read_document", lambda classifier, name: metadata)
     section = {"title": "Speed", "figures": [{"caption": "Ways", "png": "d2F5cw=="}]} if measured else {}
+    of_network = section | {"backbone": backbone} if measured else {}
     nodes.build_report(
         metrics={},
         classification_report={},
@@ -193,7 +196,7 @@ def test_the_report_shows_benchmarks_only_where_they_were_run(
         repetitions={},
         section_comparison={},
         section_benchmarks=section,
-        section_training=section,
+        section_training=of_network,
         section_tuning={},
         section_audit={},
         runtime_vs_workers_png=b"workers",
@@ -202,7 +205,8 @@ def test_the_report_shows_benchmarks_only_where_they_were_run(
     assert given["pictures"] == {"calibration": b"bins"}
     pictures = [[figure["png"] for figure in section["figures"]] for section in given["sections"]]
     speed, training = ["d2F5cw==", base64.b64encode(b"workers").decode()], ["d2F5cw=="]
-    assert pictures == ([speed, training] if measured else [])
+    of_this_network = [training] if backbone == "compact" else []
+    assert pictures == ([speed, *of_this_network] if measured else [])
 
 
 HINT = "training.config=tuned trains with it."
@@ -258,14 +262,19 @@ def version(tmp_path: Path) -> FolderVersion:
             "reference_features.npy": make_reference(np.eye(4)[[0, 1, 2] * 5], 1).to_bytes(),
             "recipe.json": recipe.model_dump_json().encode(),
             "model_metadata.json": b"{}",
+            "seen_scans.npy": array_bytes(np.array([20, 21])),
         }
     )
     return dataset.load()
 
 
-def test_the_test_split_is_predicted_by_the_saved_version(
-    version: FolderVersion, caplog: pytest.LogCaptureFixture
-) -> None:
+def array_bytes(values: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, values)
+    return buffer.getvalue()
+
+
+def test_the_test_split_is_predicted_by_the_saved_version(version: FolderVersion) -> None:
     pixels = np.zeros((10, 32, 32), np.uint8)
     labels = np.arange(10, dtype=np.int64) % 4
     for image, label in zip(pixels, labels, strict=True):
@@ -288,11 +297,12 @@ def test_the_test_split_is_predicted_by_the_saved_version(
     )
     assert (table["duplicate_group"] == table["scan_id"].astype(int) // 2).all()
     assert table["out_of_distribution"].tolist() == (table["label"] == 3).tolist()  # it was trained on others
-    assert "another preparation" not in caplog.text
+    assert set(table["model_version"]) == {version.version}
     with pytest.raises(OtherScansError, match="1 of 10 test scans"):
         predict_test(version, shards, manifest[1:], PARAMETERS)
-    predict_test(version, ArrayShards(pixels, labels, CLASSES, "another"), manifest, PARAMETERS)
-    assert "another preparation" in caplog.text
+    ids = np.array([f"{number:x}" for number in range(12, 22)])
+    with pytest.raises(SeenScansError, match="on 2 of the 10 scans of this test split"):
+        predict_test(version, ArrayShards(pixels, labels, CLASSES, "", ids), manifest, PARAMETERS)
     other = ArrayShards(pixels, labels, CLASSES[::-1])
     with pytest.raises(OtherClassesError, match="kedro run --pipelines=training,reporting"):
         predict_test(version, other, manifest, PARAMETERS)

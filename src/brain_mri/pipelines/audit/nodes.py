@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from brain_mri.datasets.versions import FolderVersion
+from brain_mri.evaluation.selective import SURE
 from brain_mri.report.audit import robustness_curves, stranger_distances
 
 
@@ -46,8 +47,8 @@ def describe_audit(  # noqa: PLR0917 - inputs of a node
         "may be owed to where they come from.",
         *(
             f"Of {found['pictures']:,} {kind} pictures that are no scan, {found['refused']:.1%} are refused "
-            f"as unlike the training scans (AUC {found['auroc']:.3f}); the network alone would be sure of "
-            f"{found['confident']:.1%}."
+            f"as unlike the training scans (AUC {found['auroc']:.3f}); the network alone would be at least "
+            f"{SURE:.0%} sure of {found['confident']:.1%}."
             for kind, found in strangers["strangers"].items()
         ),
     ]
@@ -84,9 +85,11 @@ def describe_audit(  # noqa: PLR0917 - inputs of a node
         tables.insert(
             0,
             {
-                "caption": "What leaks are worth: the same recipe by three protocols",
+                "caption": "What leaks are worth: the same recipe by three protocols"
+                + ("" if _as_long(protocols) else ", but with fewer epochs by the official one"),
                 "columns": [
                     "protocol",
+                    "epochs",
                     "trained on",
                     "tested on",
                     "leaked",
@@ -97,6 +100,7 @@ def describe_audit(  # noqa: PLR0917 - inputs of a node
                 "rows": [
                     [
                         row["protocol"],
+                        " + ".join(str(epochs) for epochs in row["epochs"]),
                         f"{row['trained']:,}",
                         f"{row['tested']:,}",
                         f"{row['leaked']:.1%}",
@@ -122,6 +126,10 @@ def describe_audit(  # noqa: PLR0917 - inputs of a node
         ],
         "robustness": [dict(row) for row in robustness],
     }
+
+
+def _as_long(protocols: Sequence[Mapping[str, Any]]) -> bool:
+    return all(row["epochs"] == protocols[-1]["epochs"] for row in protocols)
 
 
 def _ends(interval: Sequence[float]) -> str:

@@ -39,7 +39,7 @@ def create_pipeline() -> Pipeline:
             ),
             node(
                 protocols.train_on_shuffled_labels,
-                ["classifier", *_SPLITS, "params:audit"],
+                ["classifier", "manifest", *_SPLITS, "params:audit"],
                 "audit_shuffled",
                 name="train_on_shuffled_labels",
             ),

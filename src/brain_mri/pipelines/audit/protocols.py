@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from brain_mri.cohort.manifest import SHARED_WITH_TEST
 from brain_mri.datasets.versions import FolderVersion
 from brain_mri.evaluation.bootstrap import bootstrap_intervals
 from brain_mri.evaluation.metrics import compute_metrics
@@ -23,6 +24,7 @@ from brain_mri.models.predict import predict_shards
 from brain_mri.models.recipe import Recipe
 from brain_mri.models.shards import ArrayShards, Shards
 from brain_mri.pipelines.audit.parameters import AuditParameters
+from brain_mri.pipelines.reporting.predicting import refuse_other_version
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +32,9 @@ _VALIDATION_SHARE = 0.14
 _REPLICATES = 1000
 
 
-def train_on_shuffled_labels(
+def train_on_shuffled_labels(  # noqa: PLR0917 - inputs of a node
     classifier: FolderVersion,
+    manifest: pd.DataFrame,
     model_inputs_train: Shards,
     model_inputs_validation: Shards,
     model_inputs_test: Shards,
@@ -42,7 +45,7 @@ def train_on_shuffled_labels(
     The labels of the training and of the validation scans are shuffled, those of the test scans are true.
 
     Returns:
-        ``accuracy``, ``balanced_accuracy`` and ``interval`` of the latter (95 %, over scans) on the test
+        ``accuracy``, ``balanced_accuracy`` and ``interval`` of the latter (95 %, over groups) on the test
         split; ``chance`` (1 / classes); ``fell_to_chance``, whether the interval reaches down to it.
     """
     generator = np.random.default_rng(parameters.seed)
@@ -54,10 +57,13 @@ def train_on_shuffled_labels(
     log.info("Training on shuffled labels, which has to fall to chance.")
     probabilities = _trained_answers(_recipe(classifier, parameters), train, validation, test)
     metrics = compute_metrics(test.labels, probabilities, test.classes)
-    interval = bootstrap_intervals(
-        test.labels, probabilities, np.arange(test.rows), test.classes, parameters.seed, _REPLICATES
-    )["balanced_accuracy"]
-    assert interval is not None
+    accepted = manifest[manifest["status"] == "accepted"].set_index("scan_id")
+    groups = accepted["duplicate_group"].reindex(test.scan_ids).to_numpy()
+    intervals = bootstrap_intervals(
+        test.labels, probabilities, groups, test.classes, parameters.seed, _REPLICATES
+    )
+    balanced = float(metrics["balanced_accuracy"] or 0)
+    interval = intervals["balanced_accuracy"] or (balanced, balanced)  # the same one in all draws
     chance = 1 / len(test.classes)
     log.info(
         "Shuffled labels: balanced accuracy %.3f (%.3f to %.3f), chance is %.3f.",
@@ -89,13 +95,22 @@ def compare_protocols(  # noqa: PLR0917 - inputs of a node
     version itself, trained and tested on groups that never cross, stands beside them.
 
     Returns:
-        Empty where the source has no official test half. Else a row a protocol: ``protocol``, ``trained``
-        and ``tested`` (scans), ``leaked`` (share of the tested scans with a twin in training), ``accuracy``
-        and its ``interval`` (95 %, over groups), ``macro_f1``.
+        Empty where the source has no official test half, or the run kept its scans apart already. Else a row
+        a protocol: ``protocol``, ``trained`` and ``tested`` (scans), ``leaked`` (share of the tested scans
+        with a twin in training), ``accuracy`` and its ``interval`` (95 %, over groups), ``macro_f1``,
+        ``epochs`` of each stage, at most.
     """
     rows = source_files[["path", "official_split"]].merge(
         manifest[["path", "scan_id", "label", "duplicate_group", "status"]], on="path", validate="one_to_one"
     )
+    if (manifest["reason"] == SHARED_WITH_TEST).any():
+        log.warning(
+            "The official protocol cannot be measured: this run was split by ingestion.test_split=official, "
+            "which took the training scans with a twin in the test half out. Run the audit on a run that was "
+            "split by ingestion.test_split=grouped."
+        )
+        return []
+    refuse_other_version(classifier, predictions)
     sets = [model_inputs_train, model_inputs_validation, model_inputs_test]
     every = _joined([ArrayShards.drawn(shards, parameters.scans, parameters.seed) for shards in sets])
     place = {scan_id: number for number, scan_id in enumerate(every.scan_ids)}
@@ -113,7 +128,8 @@ def compare_protocols(  # noqa: PLR0917 - inputs of a node
         for part in (half[~in_validation], half[in_validation], tested)
     )
     log.info("Training on the official training half: %d scans.", train.rows)
-    probabilities = _trained_answers(_recipe(classifier, parameters), train, validation, test)
+    recipe, whole = _recipe(classifier, parameters), _recipe(classifier, AuditParameters())
+    probabilities = _trained_answers(recipe, train, validation, test)
     leaked = tested["duplicate_group"].isin(set(half["duplicate_group"])).to_numpy()
     groups = tested["duplicate_group"].to_numpy()
     clean = ~leaked
@@ -137,7 +153,8 @@ def compare_protocols(  # noqa: PLR0917 - inputs of a node
         )
         | {"leaked": 0.0}
     )  # fmt: skip
-    for row in result:
+    for row, trained_by in zip(result, [*[recipe] * (len(result) - 1), whole], strict=True):
+        row["epochs"] = [stage.epochs for stage in trained_by.stages]
         log.info("Protocol %s: accuracy %.4f on %d scans.", row["protocol"], row["accuracy"], row["tested"])
     return result
 

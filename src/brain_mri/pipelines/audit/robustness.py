@@ -13,15 +13,17 @@ from brain_mri.datasets.packing import read_source
 from brain_mri.datasets.source import Source, list_files
 from brain_mri.datasets.versions import FolderVersion
 from brain_mri.evaluation.metrics import compute_metrics
+from brain_mri.evaluation.selective import SURE
 from brain_mri.imaging.corruptions import CORRUPTIONS, corrupt, made_pictures
 from brain_mri.imaging.decode import DecodeLimits, RefusedImage
 from brain_mri.inference.classifier import ScanClassifier
 from brain_mri.models.shards import ArrayShards, Shards
 from brain_mri.pipelines.audit.parameters import AuditParameters
+from brain_mri.pipelines.reporting.predicting import refuse_other_version, refuse_seen
 
 log = logging.getLogger(__name__)
 
-MADE_PICTURES = 300
+MADE_PICTURES = 150
 _FOREIGN_AT_MOST = 2000
 
 
@@ -36,6 +38,7 @@ def measure_robustness(
         A row a kind and level: ``kind``, ``unit``, ``level``, ``scans``, ``accuracy``, ``macro_f1``,
         ``abstained`` and ``out_of_distribution`` (shares).
     """
+    refuse_seen(classifier, model_inputs_test)
     engine = ScanClassifier(classifier.read)
     scans = ArrayShards.drawn(model_inputs_test, parameters.robustness_scans, parameters.seed)
     rows = []
@@ -75,13 +78,15 @@ def measure_strangers(
 
     Returns:
         ``threshold`` of the distance; ``test``, the distances of the test scans; and by kind of stranger
-        (``made`` pictures; ``foreign`` ones, where a folder of them is named) ``pictures``, ``refused``
-        (share that is out of distribution), ``auroc`` (against the test scans, by distance), ``confident``
-        (share on which the network alone would not abstain) and ``distances``.
+        (``noise`` and ``drawn`` pictures; ``foreign`` ones, where a folder of them is named) ``pictures``,
+        ``refused`` (share that is out of distribution), ``auroc`` (against the test scans, by distance),
+        ``confident`` (share of which the network alone would be sure: calibrated probability of `SURE`) and
+        ``distances``.
     """
     engine = ScanClassifier(classifier.read)
     size = engine.options.image_size
-    strangers = {"made": made_pictures(MADE_PICTURES, size, parameters.seed)}
+    refuse_other_version(classifier, predictions)
+    strangers = made_pictures(MADE_PICTURES, size, parameters.seed)
     if parameters.foreign:
         strangers["foreign"] = _foreign(parameters.foreign, engine)
     known = predictions["distance"].to_numpy()
@@ -97,7 +102,7 @@ def measure_strangers(
             "pictures": len(pictures),
             "refused": refused,
             "auroc": _auroc(known, answers.distances),
-            "confident": float(1 - answers.abstained.mean()),
+            "confident": float((answers.calibrated.max(axis=1) >= SURE).mean()),
             "distances": answers.distances.tolist(),
         }
         log.info(
@@ -136,7 +141,8 @@ def measure_kinds(predictions: pd.DataFrame, manifest: pd.DataFrame) -> list[dic
 
 def _foreign(folder: str, engine: ScanClassifier) -> NDArray[np.uint8]:
     prepared = []
-    for url in list_files(Source("folder", folder, "audit.foreign names it"))["url"][:_FOREIGN_AT_MOST]:
+    urls = list_files(Source("folder", folder, "audit.foreign names it"))["url"][:_FOREIGN_AT_MOST]
+    for url in urls:
         content = read_source(url, DecodeLimits())
         if isinstance(content, bytes):
             try:
@@ -145,6 +151,10 @@ def _foreign(folder: str, engine: ScanClassifier) -> NDArray[np.uint8]:
                 continue
     if not prepared:
         raise ValueError(f"audit.foreign names {folder!r}, and there is no picture in it that can be read.")
+    if len(prepared) < len(urls):
+        log.info(
+            "%d of %d files in %s cannot be read as pictures.", len(urls) - len(prepared), len(urls), folder
+        )
     return np.stack(prepared)
 
 

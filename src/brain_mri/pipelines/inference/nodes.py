@@ -13,7 +13,7 @@ from brain_mri.cohort.classes import ClassSet
 from brain_mri.cohort.layout import SourceLayoutError, class_in_path, is_no_scan
 from brain_mri.datasets.scores import Scores, Scoring
 from brain_mri.datasets.scoring import SCORED
-from brain_mri.datasets.source import Source, list_files
+from brain_mri.datasets.source import Source, list_files, readable
 from brain_mri.datasets.versions import FolderVersion
 from brain_mri.evaluation.metrics import compute_metrics, confusion_matrix
 from brain_mri.inference.classifier import RECIPE_FILE
@@ -22,7 +22,7 @@ from brain_mri.pipelines.ingestion.parameters import IngestionParameters
 from brain_mri.pipelines.progress import progress_bar
 from brain_mri.spark import session
 from brain_mri.spark.launchers import Launcher, ProcessLauncher, SparkLauncher
-from brain_mri.storage.files import open_filesystem
+from brain_mri.storage.files import local_url, open_filesystem
 
 log = logging.getLogger(__name__)
 
@@ -88,15 +88,16 @@ def list_source(source: str) -> pd.DataFrame:
     """
     filesystem, path = open_filesystem(source)
     if filesystem.isfile(path):
-        row = {"path": source, "url": source if "://" in source else path, "bytes": filesystem.size(path)}
+        url = source if "://" in source else local_url(path)
+        row = {"path": readable(source), "url": url, "bytes": filesystem.size(path)}
         return pd.DataFrame([row])
     if not filesystem.isdir(path):
         raise NoFilesError(
             f"There is no file or folder at {source!r}. Expected a path here, or a URL such as hdfs:///scans."
         )
-    listed = list_files(Source("folder", source, "it is to be scored"))
+    listed = list_files(Source("folder", source, "it is to be scored"), pass_over_phantoms=False)
     listed = listed[~listed["path"].map(is_no_scan).astype(bool)]
-    return listed.assign(path=[f"{source.rstrip('/')}/{name}" for name in listed["path"]])
+    return listed.assign(path=[f"{readable(source).rstrip('/')}/{name}" for name in listed["path"]])
 
 
 def choose_launcher(files: int, shared: bool, few: int = FEW) -> Launcher:

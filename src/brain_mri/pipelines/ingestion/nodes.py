@@ -291,9 +291,8 @@ def explore(manifest: pd.DataFrame, metadata: Mapping[str, Any]) -> tuple[dict[s
     classes = metadata["classes"]
     exploration = summarise_cohort(manifest, classes)
     names, synthetic = ClassSet(tuple(classes)).display_names(), bool(metadata["source"]["synthetic"])
-    weights: Any = exploration["class_weights"]
     return (
         exploration,
-        figures.class_distribution(metadata["counts"], weights, names, synthetic),
+        figures.class_distribution(metadata["counts"], names, synthetic),
         figures.image_properties(exploration, names, synthetic),
     )

@@ -11,16 +11,18 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from brain_mri.datasets.shards import scan_numbers
 from brain_mri.datasets.versions import FolderVersion
 from brain_mri.evaluation.bootstrap import bootstrap_difference
 from brain_mri.evaluation.metrics import compute_metrics
 from brain_mri.inference.classifier import ScanClassifier
 from brain_mri.models.shards import Shards
-from brain_mri.models.version import METADATA_FILE, read_seen
+from brain_mri.models.version import METADATA_FILE
 from brain_mri.pipelines.reporting.parameters import ReportingParameters
+from brain_mri.pipelines.reporting.predicting import count_seen
 
 log = logging.getLogger(__name__)
+
+_SIGNIFICANT = 0.05
 
 _COMPARED = {
     "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1",
@@ -73,12 +75,12 @@ def compare_versions(
             f"{model_inputs_test.prepare_options}). Run preprocessing with its settings in another storage "
             "root."
         )
-    seen = np.isin(scan_numbers(model_inputs_test.scan_ids), read_seen(other.read))
-    if seen.any():
+    seen = count_seen(other, model_inputs_test)
+    if seen:
         raise NotComparableError(
-            f"Version {other.version} was trained or validated on {int(seen.sum())} of the {len(seen)} scans "
-            "of this test split: what it says of them is no measurement. Compare versions of one split, or "
-            "leave reporting.compare out."
+            f"Version {other.version} was trained or validated on {seen} of the {model_inputs_test.rows} "
+            "scans of this test split: what it says of them is no measurement. Compare versions of one "
+            "split, or leave reporting.compare out."
         )
     answers = [
         (ids, engine.answer(pixels)) for ids, _, pixels in model_inputs_test.batches(parameters.batch_size)
@@ -100,9 +102,9 @@ def compare_versions(
     only_this, only_other = int((right & ~right_other).sum()), int((right_other & ~right).sum())
     differing = only_this + only_other
     p_value = float(binomtest(only_this, differing).pvalue) if differing else 1.0
-    verdict = "no clear difference" if interval[0] <= 0 <= interval[1] else (
-        "this version is better" if difference > 0 else "the other version is better"
-    )  # fmt: skip
+    verdict = "no clear difference"
+    if not interval[0] <= 0 <= interval[1] and p_value < _SIGNIFICANT:  # of few scans they may disagree
+        verdict = "this version is better" if difference > 0 else "the other version is better"
     recipe = json.loads(other.read(METADATA_FILE)).get("recipe", "")
     log.info(
         "Compared with version %s: accuracy %+.4f (%.4f to %.4f): %s.", other.version, difference, *interval,
@@ -120,7 +122,7 @@ def compare_versions(
         "title": "Compared with another version",
         "paragraphs": [
             f"Version {other.version} (recipe “{recipe}”) has predicted the same {len(labels):,} test scans, "
-            "none of which it had seen. The accuracy differs by "
+            "none of whose files it had seen. The accuracy differs by "
             f"{100 * difference:+.2f} points (95 % interval {100 * interval[0]:+.2f} to "
             f"{100 * interval[1]:+.2f}): {verdict}. {only_this} scans were recognised by this version alone, "
             f"{only_other} by the other alone (McNemar's exact p = {p_value:.3f})."

@@ -22,7 +22,7 @@ from brain_mri.evaluation.metrics import (
     interpret,
     roc_curves,
 )
-from brain_mri.evaluation.selective import coverage_curve
+from brain_mri.evaluation.selective import SURE, coverage_curve
 from brain_mri.inference.classifier import CALIBRATION_FILE, RECIPE_FILE
 from brain_mri.models.shards import Shards
 from brain_mri.models.version import HISTORY_FILE, METADATA_FILE
@@ -34,7 +34,6 @@ from brain_mri.report.page import build_page
 log = logging.getLogger(__name__)
 
 EXAMPLES, WRONG_EXAMPLES = 12, 4
-SURE = 0.9  # confidence of which the summary says how often it was right
 
 
 def evaluate(
@@ -246,9 +245,12 @@ def build_report(
         }
         shown = [*section_benchmarks.get("figures", ()), picture]
         sections.append({**section_benchmarks, "figures": shown})
-    if section_training:
-        sections.append(section_training)
     metadata = read_document(classifier, METADATA_FILE)
+    if (
+        section_training
+        and section_training.get("backbone") == read_document(classifier, RECIPE_FILE)["backbone"]
+    ):
+        sections.append(section_training)
     if section_tuning and section_tuning["preparation"] == metadata["data"]["preparation"]:  # of these scans
         tuned = metadata.get("tuning") or {}
         used = all(tuned.get(name) == section_tuning[name] for name in ("study", "trial"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Sequence
@@ -12,10 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from brain_mri.cohort.classes import ClassSet
+from brain_mri.datasets.shards import scan_numbers
 from brain_mri.datasets.versions import FolderVersion
 from brain_mri.inference.classifier import Answers, ScanClassifier
 from brain_mri.models.shards import Shards
-from brain_mri.models.version import METADATA_FILE
+from brain_mri.models.version import read_seen
 from brain_mri.pipelines.reporting.parameters import ReportingParameters
 
 log = logging.getLogger(__name__)
@@ -27,6 +27,50 @@ class OtherClassesError(ValueError):
 
 class OtherScansError(ValueError):
     """Test split and manifest are of different scans."""
+
+
+class SeenScansError(ValueError):
+    """The classifier was trained or validated on scans that it is to be tested on."""
+
+
+class OtherVersionError(ValueError):
+    """Predictions are of another version than the one that is asked."""
+
+
+def count_seen(version: FolderVersion, shards: Shards) -> int:
+    """On how many of some scans a version was trained or validated."""
+    return int(np.isin(scan_numbers(shards.scan_ids), read_seen(version.read)).sum())
+
+
+def refuse_seen(version: FolderVersion, test: Shards) -> None:
+    """See that a version has seen no scan of a test split.
+
+    Raises:
+        SeenScansError: It has.
+    """
+    seen = count_seen(version, test)
+    if seen:
+        raise SeenScansError(
+            f"Version {version.version} was trained or validated on {seen:,} of the {test.rows:,} scans of "
+            "this test split, since the splits were drawn anew: what it says of them is no measurement. Run "
+            "`kedro run --pipelines=training,reporting`, or ingestion and preprocessing with the parameters "
+            "of then."
+        )
+
+
+def refuse_other_version(version: FolderVersion, predictions: pd.DataFrame) -> None:
+    """See that predictions are those of a version.
+
+    Raises:
+        OtherVersionError: They are not.
+    """
+    (predicted,) = set(predictions["model_version"])
+    if predicted != version.version:
+        raise OtherVersionError(
+            f"The predictions are of version {predicted}, and this run asks {version.version}. Run "
+            "`kedro run --pipelines=reporting` first, or name both pipelines: "
+            "`--pipelines=audit,reporting`."
+        )
 
 
 def predict_test(
@@ -41,11 +85,13 @@ def predict_test(
         A row per scan, sorted by ``scan_id``: ``label``, ``label_name``, ``predicted``, ``predicted_name``
         (class indices and keys), ``confidence`` (largest calibrated probability), ``abstained``,
         ``out_of_distribution``, ``distance`` (from the training scans), for every class
-        ``probability_<class>`` (the network's own) and ``calibrated_<class>``, and ``duplicate_group``.
+        ``probability_<class>`` (the network's own) and ``calibrated_<class>``, ``duplicate_group`` and
+        ``model_version``.
 
     Raises:
         OtherClassesError: Classifier and test split have different classes.
-        OtherScansError: The manifest does not know a test scan.
+        OtherScansError: The manifest does not know a test scan, or scans are prepared otherwise.
+        SeenScansError: The classifier was trained or validated on a test scan.
         ValueError: There are no test scans.
     """
     engine = ScanClassifier(classifier.read)
@@ -54,12 +100,12 @@ def predict_test(
             f"The classifier knows the classes {', '.join(engine.classes)}; the test split has "
             f"{', '.join(model_inputs_test.classes)}. Run `kedro run --pipelines=training,reporting`."
         )
-    metadata = json.loads(classifier.read(METADATA_FILE))
-    if metadata.get("data", {}).get("preparation", "") != model_inputs_test.preparation:
-        log.warning(
-            "The classifier was trained on model inputs of another preparation than these test scans. Where "
-            "the splits were drawn anew since, it may have seen some of them: run training again."
+    if engine.options != model_inputs_test.prepare_options:
+        raise OtherScansError(
+            f"The classifier takes scans that are prepared otherwise ({engine.options}) than this test split "
+            f"({model_inputs_test.prepare_options}). Run `kedro run --pipelines=training,reporting`."
         )
+    refuse_seen(classifier, model_inputs_test)
     start = time.perf_counter()
     parts = [
         tabulate_answers(scan_ids, labels, engine.answer(pixels), engine.classes)
@@ -78,7 +124,7 @@ def predict_test(
             f"{unknown} of {len(table)} test scans are not in the manifest: ingestion has run since the "
             "model inputs were made. Run `kedro run --pipelines=preprocessing,training,reporting`."
         )
-    return table
+    return table.assign(model_version=classifier.version)
 
 
 def tabulate_answers(

@@ -188,8 +188,11 @@ def describe_model(
 
 def library_versions() -> dict[str, str]:
     """Versions of what decides about a model's numbers."""
-    names = ("brain-mri", "tensorflow", "keras", "numpy", "onnx", "tf2onnx", "onnxruntime")
-    versions = {"python": platform.python_version()}
+    names = (
+        "brain-mri", "kedro", "pyspark", "tensorflow", "keras", "numpy", "scikit-learn", "pillow",
+        "opencv-python-headless", "onnx", "tf2onnx", "onnxruntime",
+    )  # fmt: skip
+    versions = {"system": platform.platform(), "python": platform.python_version()}
     for name in names:
         try:
             versions[name] = importlib.metadata.version(name)
