@@ -80,6 +80,7 @@ def test_different_slices_are_no_near_duplicates() -> None:
     assert alike.sum() == len(pictures)  # each with itself only
 
 
+@pytest.mark.slow
 def test_neither_raw_pixels_nor_brightness_solve_it() -> None:
     """Logistic regression: at most 0.75 on 32×32 pixels, at most 0.5 on a histogram (measured 0.4 to 0.5)."""
     random = np.random.default_rng(0)

@@ -64,16 +64,15 @@ def compare(one: Trained, other: Trained) -> float:
     return worst
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
-def test_workers_together_equal_one(
+@pytest.mark.slow
+def test_a_single_worker_equals_this_process(
     spark: Any,
     recipe: Recipe,
     stored: tuple[ShardSet, ShardSet],
     stores: Callable[[str], CheckpointStore],
-    workers: int,
 ) -> None:
     alone = train_classifier(recipe, *stored, stores("alone"))
-    together = train_together(recipe, *stored, stores("together"), TogetherLauncher(workers))
+    together = train_together(recipe, *stored, stores("together"), TogetherLauncher(1))
     assert compare(alone, together) < MAX_DIFFERENCE
 
 
@@ -132,7 +131,7 @@ def test_three_workers_equal_one(
 
 
 @pytest.mark.parametrize("victim", [0, pytest.param(1, marks=pytest.mark.slow)])
-def test_a_killed_worker_costs_an_epoch_and_changes_nothing(  # noqa: PLR0917 - fixtures
+def test_two_workers_equal_one_and_a_killed_one_costs_an_epoch_and_changes_nothing(  # noqa: PLR0917 - fixtures
     spark: Any,
     recipe: Recipe,
     stored: tuple[ShardSet, ShardSet],
@@ -140,7 +139,9 @@ def test_a_killed_worker_costs_an_epoch_and_changes_nothing(  # noqa: PLR0917 - 
     caplog: pytest.LogCaptureFixture,
     victim: int,
 ) -> None:
+    alone = train_classifier(recipe, *stored, stores("alone"))
     undisturbed = train_together(recipe, *stored, stores("undisturbed"), TogetherLauncher(2))
+    assert compare(alone, undisturbed) < MAX_DIFFERENCE
     disturbed = stores("disturbed")
     killed: list[list[str]] = []
 

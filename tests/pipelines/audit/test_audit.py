@@ -85,7 +85,7 @@ def predictions_of(version: FolderVersion | None, distances: NDArray[np.float64]
             "label": label,
             "predicted": np.where(np.arange(rows) < rows // 4, 1 - label, label),
             "distance": distances,
-            "model_version": version.version if version else "any",
+            "model_sha256": version.checksums["graph.onnx"] if version else "any",
             "duplicate_group": np.arange(rows),
             **{
                 f"calibrated_{name}": np.where(label == index, 0.9, 0.1) for index, name in enumerate(CLASSES)
@@ -110,8 +110,8 @@ def test_strangers_are_refused_by_their_distance(version: FolderVersion, tmp_pat
     assert found["strangers"]["foreign"]["auroc"] == 1
     assert list(found["strangers"]) == ["noise", "drawn", "foreign"]
     assert found["strangers"]["noise"]["pictures"] == robustness.MADE_PICTURES
-    with pytest.raises(OtherVersionError, match="are of version of yesterday"):
-        robustness.measure_strangers(version, predictions.assign(model_version="of yesterday"), parameters)
+    with pytest.raises(OtherVersionError, match=f"not those of version {version.version}"):
+        robustness.measure_strangers(version, predictions.assign(model_sha256="of yesterday"), parameters)
     (folder / "note.txt").rename(tmp_path / "note.txt")
     with pytest.raises(ValueError, match="no picture in it that can be read"):
         for path in folder.glob("*.png"):

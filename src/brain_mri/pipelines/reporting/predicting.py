@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from brain_mri.cohort.classes import ClassSet
 from brain_mri.datasets.shards import scan_numbers
 from brain_mri.datasets.versions import FolderVersion
-from brain_mri.inference.classifier import Answers, ScanClassifier
+from brain_mri.inference.classifier import GRAPH_FILE, Answers, ScanClassifier
 from brain_mri.models.shards import Shards
 from brain_mri.models.version import read_seen
 from brain_mri.pipelines.reporting.parameters import ReportingParameters
@@ -64,10 +64,9 @@ def refuse_other_version(version: FolderVersion, predictions: pd.DataFrame) -> N
     Raises:
         OtherVersionError: They are not.
     """
-    (predicted,) = set(predictions["model_version"])
-    if predicted != version.version:
+    if set(predictions["model_sha256"]) != {version.checksums[GRAPH_FILE]}:
         raise OtherVersionError(
-            f"The predictions are of version {predicted}, and this run asks {version.version}. Run "
+            f"The predictions are not those of version {version.version}, which this run asks. Run "
             "`kedro run --pipelines=reporting` first, or name both pipelines: "
             "`--pipelines=audit,reporting`."
         )
@@ -86,7 +85,7 @@ def predict_test(
         (class indices and keys), ``confidence`` (largest calibrated probability), ``abstained``,
         ``out_of_distribution``, ``distance`` (from the training scans), for every class
         ``probability_<class>`` (the network's own) and ``calibrated_<class>``, ``duplicate_group`` and
-        ``model_version``.
+        ``model_sha256`` (of the network: a training that is repeated gives the same one).
 
     Raises:
         OtherClassesError: Classifier and test split have different classes.
@@ -124,7 +123,7 @@ def predict_test(
             f"{unknown} of {len(table)} test scans are not in the manifest: ingestion has run since the "
             "model inputs were made. Run `kedro run --pipelines=preprocessing,training,reporting`."
         )
-    return table.assign(model_version=classifier.version)
+    return table.assign(model_sha256=classifier.checksums[GRAPH_FILE])
 
 
 def tabulate_answers(
