@@ -20,7 +20,7 @@ from brain_mri.models.recipe import make_recipe
 from brain_mri.models.shards import ArrayShards
 from brain_mri.pipelines.audit import nodes, protocols, robustness, shortcuts
 from brain_mri.pipelines.audit.parameters import AuditParameters
-from brain_mri.pipelines.reporting.predicting import OtherVersionError
+from brain_mri.pipelines.reporting.predicting import OtherVersionError, fingerprint_of
 from tests.linear_graphs import linear_graph
 
 CLASSES = ("left", "right")
@@ -85,7 +85,7 @@ def predictions_of(version: FolderVersion | None, distances: NDArray[np.float64]
             "label": label,
             "predicted": np.where(np.arange(rows) < rows // 4, 1 - label, label),
             "distance": distances,
-            "model_sha256": version.checksums["graph.onnx"] if version else "any",
+            "model_fingerprint": fingerprint_of(version) if version else "any",
             "duplicate_group": np.arange(rows),
             **{
                 f"calibrated_{name}": np.where(label == index, 0.9, 0.1) for index, name in enumerate(CLASSES)
@@ -111,7 +111,9 @@ def test_strangers_are_refused_by_their_distance(version: FolderVersion, tmp_pat
     assert list(found["strangers"]) == ["noise", "drawn", "foreign"]
     assert found["strangers"]["noise"]["pictures"] == robustness.MADE_PICTURES
     with pytest.raises(OtherVersionError, match=f"not those of version {version.version}"):
-        robustness.measure_strangers(version, predictions.assign(model_sha256="of yesterday"), parameters)
+        robustness.measure_strangers(
+            version, predictions.assign(model_fingerprint="of yesterday"), parameters
+        )
     (folder / "note.txt").rename(tmp_path / "note.txt")
     with pytest.raises(ValueError, match="no picture in it that can be read"):
         for path in folder.glob("*.png"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from brain_mri.cohort.classes import ClassSet
 from brain_mri.datasets.shards import scan_numbers
 from brain_mri.datasets.versions import FolderVersion
-from brain_mri.inference.classifier import GRAPH_FILE, Answers, ScanClassifier
+from brain_mri.inference.classifier import CALIBRATION_FILE, REFERENCE_FILE, Answers, ScanClassifier
 from brain_mri.models.shards import Shards
 from brain_mri.models.version import read_seen
 from brain_mri.pipelines.reporting.parameters import ReportingParameters
@@ -58,13 +59,23 @@ def refuse_seen(version: FolderVersion, test: Shards) -> None:
         )
 
 
+def fingerprint_of(version: FolderVersion) -> str:
+    """Tells networks apart, and is the same where a training was repeated.
+
+    Files of graphs differ then, by the names of their nodes; what the network makes of training and
+    validation scans does not.
+    """
+    parts = [version.checksums[name] for name in (REFERENCE_FILE, CALIBRATION_FILE)]
+    return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
+
+
 def refuse_other_version(version: FolderVersion, predictions: pd.DataFrame) -> None:
     """See that predictions are those of a version.
 
     Raises:
         OtherVersionError: They are not.
     """
-    if set(predictions["model_sha256"]) != {version.checksums[GRAPH_FILE]}:
+    if set(predictions["model_fingerprint"]) != {fingerprint_of(version)}:
         raise OtherVersionError(
             f"The predictions are not those of version {version.version}, which this run asks. Run "
             "`kedro run --pipelines=reporting` first, or name both pipelines: "
@@ -85,7 +96,7 @@ def predict_test(
         (class indices and keys), ``confidence`` (largest calibrated probability), ``abstained``,
         ``out_of_distribution``, ``distance`` (from the training scans), for every class
         ``probability_<class>`` (the network's own) and ``calibrated_<class>``, ``duplicate_group`` and
-        ``model_sha256`` (of the network: a training that is repeated gives the same one).
+        ``model_fingerprint`` (:func:`fingerprint_of`).
 
     Raises:
         OtherClassesError: Classifier and test split have different classes.
@@ -123,7 +134,7 @@ def predict_test(
             f"{unknown} of {len(table)} test scans are not in the manifest: ingestion has run since the "
             "model inputs were made. Run `kedro run --pipelines=preprocessing,training,reporting`."
         )
-    return table.assign(model_sha256=classifier.checksums[GRAPH_FILE])
+    return table.assign(model_fingerprint=fingerprint_of(classifier))
 
 
 def tabulate_answers(
