@@ -90,14 +90,14 @@ def write_explanations(
     rows = (row for row in _rows(scores) if row["status"] == SCORED)
     written = 0
     while batch := list(itertools.islice(rows, _EXPLAINED_AT_ONCE)):
-        found = [(row, read_source(urls[row["path"]], limits)) for row in batch]
+        found = [(row, read_source(urls[row["path"]], limits)) for row in batch if row["path"] in urls]
         prepared = [
             (row, prepare_scan(content, trained.preparation, limits))
             for row, content in found
             if isinstance(content, bytes)
         ]
-        if len(prepared) < len(found):
-            log.warning("%d files are gone since they were scored.", len(found) - len(prepared))
+        if len(prepared) < len(batch):
+            log.warning("%d files are gone since they were scored.", len(batch) - len(prepared))
         if not prepared:
             continue
         pixels = np.stack([grey for _, grey in prepared])

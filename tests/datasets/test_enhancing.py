@@ -16,13 +16,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from brain_mri.datasets import enhanced as enhanced_module
 from brain_mri.datasets import enhancing as enhancing_module
-from brain_mri.datasets.enhancing import (
-    EnhancedShardsDataset,
-    Enhancing,
-    OtherSourceError,
-    enhance_shard,
-)
+from brain_mri.datasets.enhanced import EnhancedShardsDataset, Enhancing, OtherSourceError
+from brain_mri.datasets.enhancing import enhance_shard
 from brain_mri.datasets.source import Source, list_files
 from brain_mri.imaging.decode import DecodeLimits
 from brain_mri.imaging.fundus_phantom import draw_fundus
@@ -278,7 +275,7 @@ def test_what_decides_about_a_shard_is_not_where_its_photographs_lie(
     assert not idle.made
     here = [shard.fingerprint for shard in enhancing(source, Here()).shards()]
     assert [shard.fingerprint for shard in enhancing(moved, Here()).shards()] == here
-    monkeypatch.setattr(enhancing_module, "steps_version", lambda: "of tomorrow")
+    monkeypatch.setattr(enhanced_module, "steps_version", lambda: "of tomorrow")
     assert not set(here) & {shard.fingerprint for shard in enhancing(source, Here()).shards()}
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from brain_mri.datasets.checkpoints import CheckpointStore, CheckpointStoreDataset
-    from brain_mri.datasets.enhancing import EnhancedShardsDataset
+    from brain_mri.datasets.enhanced import EnhancedShardsDataset
     from brain_mri.datasets.features import FeatureCache, FeatureCacheDataset, FeatureSet
     from brain_mri.datasets.files import FigureDataset, HtmlDataset, JsonDataset, OptionalJsonDataset
     from brain_mri.datasets.fundus_phantoms import FundusPhantomDataset, FundusPhantomFolder
@@ -67,7 +67,7 @@ __all__ = [
 
 _MODULES = {
     "checkpoints": ("CheckpointStore", "CheckpointStoreDataset"),
-    "enhancing": ("EnhancedShardsDataset",),
+    "enhanced": ("EnhancedShardsDataset",),
     "features": ("FeatureCache", "FeatureCacheDataset", "FeatureSet"),
     "files": ("FigureDataset", "HtmlDataset", "JsonDataset", "OptionalJsonDataset"),
     "fundus_phantoms": ("FundusPhantomDataset", "FundusPhantomFolder"),

@@ -18,7 +18,8 @@ from kedro.io import DatasetError
 from numpy.typing import NDArray
 
 from brain_mri.datasets.located import LocatedDataset
-from brain_mri.datasets.shards import Column, Cut, ShardSet, scan_numbers
+from brain_mri.datasets.shards import Column, ShardSet, scan_numbers
+from brain_mri.datasets.strands import Cut
 from brain_mri.spark.launchers import Launcher, WithProgress
 from brain_mri.storage.files import COMPLETE, open_filesystem, read_file, remove, write_file
 from brain_mri.storage.parquet import write_parquet

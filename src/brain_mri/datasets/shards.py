@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,15 +16,13 @@ from kedro.io import DatasetError
 from numpy.typing import NDArray
 
 from brain_mri.datasets.located import read_mark
+from brain_mri.datasets.strands import Batch, Cut, Strand, cut_rows, joined, windows
 from brain_mri.imaging.prepare import PrepareOptions
 from brain_mri.storage.files import open_filesystem
 from brain_mri.storage.parquet import open_parquet, read_parquet
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-Batch: TypeAlias = tuple[Any, ...]
-"""Scan ids str (n,), labels int64 (n,), and an array (n, …) for every column of values."""
 
 _PREFETCHED = 4  # batches that wait while a step runs
 
@@ -54,15 +52,6 @@ class Column(NamedTuple):
     name: str
     shape: tuple[int, ...]
     dtype: str
-
-
-class Cut(NamedTuple):
-    """Some rows of a row group."""
-
-    part: str
-    row_group: int
-    start: int
-    rows: int
 
 
 @dataclass(frozen=True)
@@ -146,7 +135,7 @@ class ShardSet:
 
     def first(self, rows: int) -> Batch:
         """The first scans in the order of the files, fewer if there are fewer."""
-        return self.read(_cut(self.row_groups(), 0, rows))
+        return self.read(cut_rows(self.row_groups(), 0, rows))
 
     def row_groups(self) -> list[tuple[str, int, int]]:
         """Every row group as (part, number within it, rows), in file order, from the stats records."""
@@ -205,7 +194,7 @@ class ShardSet:
             raise ValueError(f"{workers} workers cannot share a set of model inputs: {STRANDS} at most.")
         if shuffle_seed is None:
             start, stop = (self.rows * number // workers for number in (rank, rank + 1))
-            stretch = self._strand(_cut(self.row_groups(), start, stop), None, 1)
+            stretch = self._strand(cut_rows(self.row_groups(), start, stop), None, 1)
             size = max(batch_size // workers, 1)
             for first in range(start, stop, size):
                 yield stretch.take(min(size, stop - first))
@@ -218,17 +207,17 @@ class ShardSet:
         turns = random.permuted(rounds, axis=1).ravel()[: self.rows]
         ends = np.cumsum([0, *np.bincount(turns, minlength=STRANDS)])
         strands = {
-            strand: self._strand(_cut(groups, start, stop), (shuffle_seed, strand), STRANDS)
+            strand: self._strand(cut_rows(groups, start, stop), (shuffle_seed, strand), STRANDS)
             for strand, (start, stop) in enumerate(itertools.pairwise(ends))
             if strand % workers == rank
         }
         for first in range(0, self.rows, batch_size):
             wanted = np.bincount(turns[first : first + batch_size], minlength=STRANDS)
-            yield _joined([own.take(int(wanted[strand])) for strand, own in strands.items()])
+            yield joined([own.take(int(wanted[strand])) for strand, own in strands.items()])
 
-    def _strand(self, cuts: list[Cut], seed: tuple[int, int] | None, strands: int) -> _Strand:
+    def _strand(self, cuts: list[Cut], seed: tuple[int, int] | None, strands: int) -> Strand:
         rows = SHUFFLE_WINDOW_BYTES // strands // self.image_size**2
-        return _Strand(self, _windows(cuts, rows), None if seed is None else np.random.default_rng(seed))
+        return Strand(self.read, windows(cuts, rows), None if seed is None else np.random.default_rng(seed))
 
     def arrays(self) -> Batch:
         """Everything at once, sorted by scan id; for sets that fit in memory."""
@@ -292,61 +281,3 @@ def scan_numbers(scan_ids: NDArray[np.str_]) -> NDArray[np.int64]:
     It is the same on every machine and in every order of files.
     """
     return np.asarray([int(scan_id[:15], 16) for scan_id in scan_ids.tolist()], dtype=np.int64)
-
-
-class _Strand:
-    """Rows in their order, shuffled window by window, to be taken as many at a time as wanted."""
-
-    def __init__(
-        self, shards: ShardSet, windows: Iterator[list[Cut]], random: np.random.Generator | None
-    ) -> None:
-        self._shards, self._windows, self._random = shards, windows, random
-        self._rest: Batch = shards.read(())
-
-    def take(self, count: int) -> Batch:
-        """The next rows; there must be as many."""
-        parts = []
-        while count > len(self._rest[0]):
-            parts.append(self._rest)
-            count -= len(self._rest[0])
-            self._rest = self._shards.read(next(self._windows))
-            if self._random is not None:
-                order = self._random.permutation(len(self._rest[0]))
-                self._rest = _of(self._rest, order)
-        parts.append(_of(self._rest, slice(count)))
-        self._rest = _of(self._rest, slice(count, None))
-        return _joined(parts)
-
-
-def _of(batch: Batch, rows: Any) -> Batch:
-    return tuple(column[rows] for column in batch)
-
-
-def _joined(batches: Sequence[Batch]) -> Batch:
-    filled = [batch for batch in batches if len(batch[0])] or batches[:1]
-    if len(filled) == 1:
-        return filled[0]
-    return tuple(np.concatenate(column) for column in zip(*filled, strict=True))
-
-
-def _cut(groups: Sequence[tuple[str, int, int]], start: int, stop: int) -> list[Cut]:
-    """The rows from `start` to below `stop` of row groups, counted through in their order."""
-    cuts, first = [], 0
-    for part, number, rows in groups:
-        low, high = max(start - first, 0), min(stop - first, rows)
-        if low < high:
-            cuts.append(Cut(part, number, int(low), int(high - low)))
-        first += rows
-    return cuts
-
-
-def _windows(cuts: list[Cut], rows: int) -> Iterator[list[Cut]]:
-    """Gather cuts into windows of at most about `rows` rows."""
-    window: list[Cut] = []
-    for cut in cuts:
-        if window and sum(each.rows for each in window) + cut.rows > rows:
-            yield window
-            window = []
-        window.append(cut)
-    if window:
-        yield window

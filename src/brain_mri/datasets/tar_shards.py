@@ -165,8 +165,9 @@ class TarShardDataset(LocatedDataset[None, TarShards]):
     def preview(self, nrows: int = _PREVIEWED) -> TablePreview:
         """The shards, for Kedro-Viz."""
         rows = pd.DataFrame(self.load().shards[:nrows]).drop(columns=["seconds"], errors="ignore")
-        for name in rows.columns.intersection(["refused"]):
-            rows[name] = [
-                ", ".join(f"{count} {reason}" for reason, count in counts.items()) for counts in rows[name]
+        if "refused" in rows:
+            rows["refused"] = [
+                ", ".join(f"{count} {reason}" for reason, count in counts.items())
+                for counts in rows["refused"]
             ]
         return TablePreview(json.loads(rows.to_json(orient="split")))

@@ -66,7 +66,7 @@ def open_filesystem(url: str, **options: Any) -> tuple[fsspec.AbstractFileSystem
 
 
 def place_of(url: str) -> str:
-    """Kind of filesystem and path: the same text whether a slash ends a URL, or a host stands in it.
+    """Filesystem and path: the same text whether a slash ends a URL, or the default host stands in it.
 
     Example:
         >>> place_of("/photographs/") == place_of("file:///photographs")
@@ -74,7 +74,9 @@ def place_of(url: str) -> str:
     """
     filesystem, path = open_filesystem(url)
     protocol = filesystem.protocol
-    return f"{protocol if isinstance(protocol, str) else protocol[0]}:{path.rstrip('/')}"
+    kind = protocol if isinstance(protocol, str) else protocol[0]
+    # An HDFS has its NameNode among its options, whether the URL names it or the configuration.
+    return f"{filesystem.storage_options.get('fs.defaultFS', kind)}:{path.rstrip('/')}"
 
 
 def local_url(path: str) -> str:

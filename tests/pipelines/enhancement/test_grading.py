@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from brain_mri.datasets.checkpoints import CheckpointStore
-from brain_mri.datasets.enhancing import EnhancedShardsDataset
+from brain_mri.datasets.enhanced import EnhancedShardsDataset
 from brain_mri.datasets.fundus_phantoms import FundusPhantomFolder
 from brain_mri.datasets.tar_shards import TarShards
 from brain_mri.imaging.fundus_phantom import GRADES

@@ -304,6 +304,9 @@ def test_the_test_split_is_predicted_by_the_saved_version(version: FolderVersion
     ids = np.array([f"{number:x}" for number in range(12, 22)])
     with pytest.raises(SeenScansError, match="on 2 of the 10 scans of this test split"):
         predict_test(version, ArrayShards(pixels, labels, CLASSES, "", ids), manifest, PARAMETERS)
+    larger = ArrayShards(pixels.repeat(2, axis=1).repeat(2, axis=2), labels, CLASSES)
+    with pytest.raises(OtherScansError, match="prepared otherwise"):
+        predict_test(version, larger, manifest, PARAMETERS)
     other = ArrayShards(pixels, labels, CLASSES[::-1])
     with pytest.raises(OtherClassesError, match="kedro run --pipelines=training,reporting"):
         predict_test(version, other, manifest, PARAMETERS)

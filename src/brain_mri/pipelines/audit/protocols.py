@@ -100,9 +100,6 @@ def compare_protocols(  # noqa: PLR0917 - inputs of a node
         with a twin in training), ``accuracy`` and its ``interval`` (95 %, over groups), ``macro_f1``,
         ``epochs`` of each stage, at most.
     """
-    rows = source_files[["path", "official_split"]].merge(
-        manifest[["path", "scan_id", "label", "duplicate_group", "status"]], on="path", validate="one_to_one"
-    )
     if (manifest["reason"] == SHARED_WITH_TEST).any():
         log.warning(
             "The official protocol cannot be measured: this run was split by ingestion.test_split=official, "
@@ -111,6 +108,9 @@ def compare_protocols(  # noqa: PLR0917 - inputs of a node
         )
         return []
     refuse_other_version(classifier, predictions)
+    rows = source_files[["path", "official_split"]].merge(
+        manifest[["path", "scan_id", "label", "duplicate_group", "status"]], on="path", validate="one_to_one"
+    )
     sets = [model_inputs_train, model_inputs_validation, model_inputs_test]
     every = _joined([ArrayShards.drawn(shards, parameters.scans, parameters.seed) for shards in sets])
     place = {scan_id: number for number, scan_id in enumerate(every.scan_ids)}

@@ -15,7 +15,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from brain_mri.cohort.layout import is_no_scan
-from brain_mri.datasets.enhancing import STAGES, Enhancing
+from brain_mri.datasets.enhanced import Enhancing
+from brain_mri.datasets.enhancing import STAGES
 from brain_mri.datasets.fundus_phantoms import FundusPhantomFolder
 from brain_mri.datasets.source import Source, list_files
 from brain_mri.datasets.tar_shards import TarShards
