@@ -6,9 +6,11 @@
 Photographs of the source are repeated as JPEGs, mirrored, turned and in other brightness, so that no two are
 alike; without a source phantoms are drawn. Ways: (a) one plain process, (b) one a core, which is the limit,
 (c) `kedro run --pipelines=enhancement` on this machine, and with `--cluster` from HDFS to HDFS with one
-worker's core and with two. Every way is a process of its own. Its time is from its start to its end; that
+worker's core and with two. One process, and one worker, get a quarter of the photographs: their figures are
+rates. Every way is a process of its own. Its time is from its start to its end; that
 without the start is what the log says of the shards. Memory is that of all its processes. A quarter of the
-photographs shows whether that grows. Prints a table and writes benchmarks/results/enhancement.json.
+photographs shows whether that grows. Prints a table and writes benchmarks/results/enhancement.json,
+and beside it the figures that the pipeline drew of its run over all photographs.
 """
 
 from __future__ import annotations
@@ -135,15 +137,10 @@ def main() -> None:
             (few / path.name).symlink_to(path)
         method = options.method
         for processes in sorted({1, cores}):
-            command = [
-                sys.executable,
-                PLAIN,
-                str(many),
-                str(work / f"plain-{processes}"),
-                method,
-                str(processes),
-            ]
-            ways.append(run(f"plain, {processes} process{'es' if processes > 1 else ''}", command, images))
+            folder, count = (many, images) if processes == cores else (few, images // 4)
+            output = str(work / f"plain-{processes}")
+            command = [sys.executable, PLAIN, str(folder), output, method, str(processes)]
+            ways.append(run(f"plain, {processes} process{'es' if processes > 1 else ''}", command, count))
         for name, folder, count in (("a quarter", few, images // 4), ("all", many, images)):
             storage = str(work / f"storage-{name.replace(' ', '-')}")
             ways.append(
@@ -155,16 +152,20 @@ def main() -> None:
                     BRAIN_MRI_STORAGE=storage,
                 )
             )
+        RESULTS.parent.mkdir(exist_ok=True)
+        for figure in (work / "storage-all" / "08_reporting").glob("enhancement_*.png"):
+            shutil.copy(figure, RESULTS.parent)
         if options.cluster:
             home = "hdfs:///benchmark-enhancement"
             subprocess.run([KEDRO, "cluster", "fs", "-rm", "-r", "-f", home], cwd=PROJECT, check=True)  # noqa: S603
             put = (
                 ["cluster", "fs", "-mkdir", "-p", home],
+                ["cluster", "fs", "-put", "-t", "8", str(few), f"{home}/few"],
                 ["cluster", "fs", "-put", "-t", "8", str(many), f"{home}/many"],
             )
             for words in put:
                 subprocess.run([KEDRO, *words], cwd=PROJECT, check=True)  # noqa: S603
-            for workers in (1, 2):
+            for workers, folder, count in ((1, f"{home}/few", images // 4), (2, f"{home}/many", images)):
                 conf = work / f"conf-{workers}"
                 shutil.copytree(PROJECT / "conf", conf)
                 with (conf / "cluster" / "spark.yml").open("a") as settings:
@@ -172,7 +173,7 @@ def main() -> None:
                 name = f"pipeline, HDFS, {workers} worker{'s' if workers > 1 else ''}"
                 words = ("--env=cluster", f"--conf-source={conf}")
                 storage = f"{home}/{workers}"
-                given = (name, f"{home}/many", images, method, *words)
+                given = (name, folder, count, method, *words)
                 ways.append(pipeline(*given, BRAIN_MRI_HDFS_STORAGE=storage))
     limit = next(way for way in ways if way.name.startswith(f"plain, {cores} "))
     columns = f"{'way':<30}{'images':>8}{'s':>9}{'images/s':>10}{'of the limit':>14}"
@@ -184,7 +185,6 @@ def main() -> None:
             f"{way.name:<30}{way.images:>8}{way.seconds:>9.1f}{rate:>10.2f}{rate / bound:>14.2f}"
             f"{work_rate / bound:>15.2f}{way.peak_bytes / 2**30:>7.2f}"
         )
-    RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps([asdict(way) for way in ways], indent=1))
     print(f"\nWritten to {RESULTS.relative_to(PROJECT)}.")
 
