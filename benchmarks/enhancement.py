@@ -8,7 +8,8 @@ alike; without a source phantoms are drawn. Ways: (a) one plain process, (b) one
 (c) `kedro run --pipelines=enhancement` on this machine, and with `--cluster` from HDFS to HDFS with one
 worker's core and with two. One process, and one worker, get a quarter of the photographs: their figures are
 rates. Every way is a process of its own. Its time is from its start to its end; that
-without the start is what the log says of the shards. Memory is that of all its processes. A quarter of the
+without the start is what the log says of the shards. Memory is that of all its processes and
+executors. A quarter of the
 photographs shows whether that grows. Prints a table and writes benchmarks/results/enhancement.json,
 and beside it the figures that the pipeline drew of its run over all photographs.
 """
@@ -33,7 +34,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it runs as a file, too
 
-from benchmarks.measure import PROJECT, Watch
+from benchmarks.measure import PROJECT, Watch, cluster_daemons
+from brain_mri.cluster.connection import use_cluster
 from brain_mri.imaging.decode import RefusedImage
 from brain_mri.imaging.fundus_phantom import draw_fundus
 from brain_mri.imaging.photograph import decode_photograph
@@ -95,7 +97,7 @@ def run(name: str, command: list[str], images: int, **environment: str) -> Way:
         process = subprocess.Popen(  # noqa: S603 - our own commands
             command, cwd=PROJECT, env=variables, stdout=output, stderr=subprocess.STDOUT, text=True
         )
-        watch = Watch(process.pid)
+        watch = Watch(process.pid, cluster_daemons() if "--env=cluster" in command else ())
         with watch.running():
             status = process.wait()
         seconds = time.perf_counter() - started
@@ -156,6 +158,7 @@ def main() -> None:
         for figure in (work / "storage-all" / "08_reporting").glob("enhancement_*.png"):
             shutil.copy(figure, RESULTS.parent)
         if options.cluster:
+            use_cluster(PROJECT)
             home = "hdfs:///benchmark-enhancement"
             subprocess.run([KEDRO, "cluster", "fs", "-rm", "-r", "-f", home], cwd=PROJECT, check=True)  # noqa: S603
             put = (

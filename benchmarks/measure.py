@@ -17,6 +17,8 @@ from pathlib import Path
 
 import psutil
 
+from brain_mri.cluster.connection import cluster_folder, read_state
+
 PROJECT = Path(__file__).parents[1]
 MARK = "@pass "
 """Begins every line by which a way says that a pass begins or ends; other output is passed over."""
@@ -163,6 +165,13 @@ class Watch:
             return any(one in self._daemons for one in (process, *process.parents()))
         except psutil.Error:
             return False
+
+
+def cluster_daemons() -> list[int]:
+    """Process ids of the daemons of the cluster that was started here, if it is the one in use."""
+    state = read_state(cluster_folder(PROJECT))
+    used = state.get("environment", {}).get("HADOOP_CONF_DIR") == os.environ.get("HADOOP_CONF_DIR")
+    return [process["pid"] for process in state["processes"]] if state and used else []
 
 
 def measure(way: str, job: Job, daemons: Sequence[int] = ()) -> Measured:

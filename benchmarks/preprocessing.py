@@ -41,10 +41,10 @@ from matplotlib.figure import Figure
 sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it runs as a file, too
 
 from benchmarks.image_set import write_images
-from benchmarks.measure import PROJECT, Job, Measured, measure
+from benchmarks.measure import PROJECT, Job, Measured, cluster_daemons, measure
 from benchmarks.storage import THREADS, choose_scans, configuration, save_packed, write_files
 from benchmarks.ways import STEPS
-from brain_mri.cluster.connection import cluster_folder, read_state, use_cluster
+from brain_mri.cluster.connection import use_cluster
 from brain_mri.imaging.phantom import write_phantom_folder
 from brain_mri.report.speed import draw_runtime
 from brain_mri.report.style import CLASS_COLOURS, heading, horizontal_bars, new_figure
@@ -96,13 +96,6 @@ def measure_all(job: Job, hdfs: str | None, sample: int, workers: Sequence[int])
     for way in ("feed 16", "feed 32 shuffled"):
         runs[way] = measure(way, replace(job, images=0, passes=2))
     return runs
-
-
-def cluster_daemons() -> list[int]:
-    """Process ids of the daemons of the cluster that was started here, if it is the one in use."""
-    state = read_state(cluster_folder(PROJECT))
-    used = state.get("environment", {}).get("HADOOP_CONF_DIR") == os.environ.get("HADOOP_CONF_DIR")
-    return [process["pid"] for process in state["processes"]] if state and used else []
 
 
 def comparison(runs: Runs) -> Table:
