@@ -9,9 +9,9 @@ alike; without a source phantoms are drawn. Ways: (a) one plain process, (b) one
 worker's core and with two. One process, and one worker, get a quarter of the photographs: their figures are
 rates. Every way is a process of its own. Its time is from its start to its end; that
 without the start is what the log says of the shards. Memory is that of all its processes and
-executors. A quarter of the
-photographs shows whether that grows. Prints a table and writes benchmarks/results/enhancement.json,
-and beside it the figures that the pipeline drew of its run over all photographs.
+executors. A quarter of the photographs shows whether that grows. Prints a table and writes
+benchmarks/results/enhancement.json, and beside it the figures that the pipeline drew of its run over
+all photographs.
 """
 
 from __future__ import annotations
