@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
@@ -35,15 +36,17 @@ NOTHING_ADDED = {split: {"glioma": 0, "notumor": 0} for split in SPLITS}
 
 
 class Picture(NamedTuple):
-    """A hash and a look: noise of a seed, and how much of another noise is blended in."""
+    """A hash and a look: noise of a seed, how much of another noise is blended in, left to right or not."""
 
     dhash: int
     seed: int
     share: float = 0.0
+    mirrored: bool = False
 
     @property
     def thumbnail(self) -> bytes:
-        return _thumbnail(self.seed, self.share)
+        look = _thumbnail(self.seed, self.share)
+        return np.fliplr(np.frombuffer(look, np.uint8).reshape(64, 64)).tobytes() if self.mirrored else look
 
 
 @cache
@@ -324,6 +327,17 @@ def test_a_scan_between_two_sides_is_quarantined_and_stays_so() -> None:
     manifest, _ = extend(manifest, [*later, between], before, [between])
     assert fates(manifest, "between", "copy") == [BRIDGE, BRIDGE]
     assert fates(manifest, "beside")[0] in SPLITS
+
+
+def test_a_mirror_image_of_two_sides_is_quarantined_where_mirror_images_count() -> None:
+    earlier, before = pair_on_two_sides()
+    between = File("between", Picture(0xFF00FF, LOOK, mirrored=True))
+    looks = looks_of(before, [between])
+    for mirrored in (False, True):
+        rule = dataclasses.replace(RULE, mirrored=mirrored)
+        manifest, _ = extend_manifest(earlier, *source([between], earlier), rule, looks)
+        assert (fates(manifest, "between") == [BRIDGE]) == mirrored
+    pd.testing.assert_frame_equal(manifest[manifest["path"] != "between"].reset_index(drop=True), earlier)
 
 
 def test_of_a_chain_between_two_sides_the_later_scan_gives_way() -> None:

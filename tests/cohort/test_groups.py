@@ -2,14 +2,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from brain_mri.cohort import near
 from brain_mri.cohort.groups import conflicting_groups, duplicate_groups
 from brain_mri.cohort.near import THUMBNAIL_BYTES
+from brain_mri.imaging.inspect import difference_hash
 from tests.cohort.looks import Looks, blend, noise
 
 Rows = list[tuple[str, str, bytes, str | None, str | None]]
@@ -188,6 +191,74 @@ def test_patient_and_study_ids_group(
     assert duplicate_groups(table.assign(patient=patients, study=studies), looks).tolist() == groups
 
 
+WAYS = [lambda look: look, np.fliplr, np.flipud, lambda look: np.rot90(look, 2)]
+
+
+def faces(count: int, seed: int) -> list[np.ndarray]:
+    """Smooth thumbnails that nobody would take for each other, uint8 (64, 64)."""
+    generator = np.random.default_rng(seed)
+    coarse = generator.uniform(0, 255, (count, 6, 6)).astype(np.float32)
+    return [
+        cv2.resize(look, (64, 64), interpolation=cv2.INTER_CUBIC).clip(0, 255).astype(np.uint8)
+        for look in coarse
+    ]
+
+
+def mirrored_rows(seed: int) -> tuple[Rows, np.ndarray]:
+    """Eight faces, each three times: mirrored in some way, with some noise. And whose face a row shows."""
+    generator = np.random.default_rng(seed)
+    rows: Rows = []
+    owner = np.repeat(np.arange(8), 3)
+    for number, face in zip(owner, np.repeat(faces(8, seed), 3, axis=0), strict=True):
+        noisy = face + generator.normal(0, generator.choice([1, 8, 20]), face.shape)
+        look = WAYS[generator.integers(4)](noisy.clip(0, 255).astype(np.uint8))
+        rows.append((f"{number} {len(rows)}", difference_hash(look), look.tobytes(), None, None))
+    return rows, owner
+
+
+def near_once_mirrored(first: bytes, second: bytes) -> bool:
+    """The rule for mirrored pictures, as slow as it can be said."""
+    looks = [np.frombuffer(look, np.uint8).reshape(64, 64) for look in (first, second)]
+    for one in WAYS:
+        for other in WAYS:
+            a, b = np.ascontiguousarray(one(looks[0])), np.ascontiguousarray(other(looks[1]))
+            bits = (int(difference_hash(a), 16) ^ int(difference_hash(b), 16)).bit_count()
+            if bits <= 2 and np.corrcoef(a.ravel(), b.ravel())[0, 1] >= 0.98:
+                return True
+    return False
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from([3, 8192]))
+def test_mirrored_copies_equal_brute_force(seed: int, at_once: int) -> None:
+    rows, owner = mirrored_rows(seed)
+    expected = np.arange(len(rows))
+    for a in range(len(rows)):
+        for b in range(a):
+            if near_once_mirrored(rows[a][2], rows[b][2]):
+                expected[expected == expected[a]] = expected[b]
+    table, looks = tables(rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(near, "_THUMBNAILS_LOOKED_UP", at_once)
+        groups = duplicate_groups(table, looks, mirrored=True)
+        apart = duplicate_groups(table, looks)
+    assert max(map(len, looks.asked)) <= at_once
+    np.testing.assert_array_equal(groups, pd.factorize(expected)[0])
+    assert len(set(zip(owner, groups, strict=True))) == len(set(groups)), "two faces were joined"
+    assert len(set(groups)) < len(set(apart))
+
+
+def test_new_rows_join_mirrored_earlier_ones_and_earlier_ones_stay_apart() -> None:
+    (face,) = faces(1, seed=5)
+    looks = [np.ascontiguousarray(way(face)) for way in WAYS]
+    rows: Rows = [(str(n), difference_hash(look), look.tobytes(), None, None) for n, look in enumerate(looks)]
+    table, thumbnails = tables(rows)
+    assert duplicate_groups(table[:3], thumbnails).tolist() == [0, 1, 2]
+    names = pd.Series(["a", "b", "c", None])
+    assert duplicate_groups(table[:3], thumbnails, names[:3], mirrored=True).tolist() == [0, 1, 2]
+    assert duplicate_groups(table, thumbnails, names, mirrored=True).tolist() == [0, 0, 0, 0]
+
+
 @pytest.mark.parametrize("dhash", ["0" * 15, "x" * 16, None])
 def test_malformed_hashes_are_refused(dhash: str | None) -> None:
     with pytest.raises(ValueError, match=f"16 hexadecimal characters, got {dhash!r} in row 1"):
@@ -217,3 +288,5 @@ def test_real_training_half_makes_4780_groups(real_data: Path) -> None:
     assert np.bincount(groups).max() == 22
     assert conflicting_groups([file.parent.name for file in files], groups).tolist() == []
     assert len({scan for asked in looks.asked for scan in asked}) < 1_700  # of 5,521 distinct scans
+    groups = duplicate_groups(rows.assign(patient=None, study=None), looks, mirrored=True)
+    assert groups.max() + 1 == 3374

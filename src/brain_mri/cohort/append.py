@@ -132,8 +132,8 @@ def _decide(rows: pd.DataFrame, rule: SplitRule, thumbnails: Thumbnails) -> pd.D
     """Group new rows with earlier ones; give each a status and a split."""
     usable = rows["duplicate_group"].notna() | (rows["is_new"] & rows["status"].eq("accepted"))
     scans = rows[usable]
-    groups = duplicate_groups(scans, thumbnails, scans["duplicate_group"])
-    groups = without_bridges(scans, groups, thumbnails)
+    groups = duplicate_groups(scans, thumbnails, scans["duplicate_group"], mirrored=rule.mirrored)
+    groups = without_bridges(scans, groups, thumbnails, mirrored=rule.mirrored)
     refused = _refused(scans)
     scans = scans.assign(group=groups, duplicate_group=group_names(groups, scans["scan_id"]))
 

@@ -13,7 +13,9 @@ from brain_mri.cohort.groups import hash_bits, person_keys
 from brain_mri.cohort.near import Indices, Thumbnails, near_copies
 
 
-def without_bridges(rows: pd.DataFrame, groups: Indices, thumbnails: Thumbnails) -> Indices:
+def without_bridges(
+    rows: pd.DataFrame, groups: Indices, thumbnails: Thumbnails, *, mirrored: bool = False
+) -> Indices:
     """Take new rows out of groups that hold earlier scans of two sides, until no group does.
 
     The new rows of such a group are added to the earlier ones one after another in the order of scan ids; one
@@ -25,6 +27,7 @@ def without_bridges(rows: pd.DataFrame, groups: Indices, thumbnails: Thumbnails)
             `duplicate_group`, their group from before, `status` and `split`.
         groups: int64, shape (rows,), as from `duplicate_groups` with these earlier groups.
         thumbnails: As for `duplicate_groups`.
+        mirrored: As for `duplicate_groups`.
 
     Returns:
         Group index per row, int64: groups on one side or none as given, parts of the others under new
@@ -35,16 +38,16 @@ def without_bridges(rows: pd.DataFrame, groups: Indices, thumbnails: Thumbnails)
     if not straddling.any():
         return groups
     some = rows.assign(person=person_keys(rows))[straddling].reset_index(drop=True)
-    parts = _parts(some, thumbnails)
+    parts = _parts(some, thumbnails, mirrored)
     result = groups.copy()
     result[straddling] = np.where(parts < 0, -1, parts + groups.max() + 1)
     return result
 
 
-def _parts(rows: pd.DataFrame, thumbnails: Thumbnails) -> Indices:
+def _parts(rows: pd.DataFrame, thumbnails: Thumbnails, mirrored: bool) -> Indices:
     """Number of the part that each row ends up in, -1 for rows that were taken out."""
     picture = pd.factorize(rows["pixel_hash"])[0]
-    near = _near_pictures(rows, picture, thumbnails)
+    near = _near_pictures(rows, picture, thumbnails, mirrored)
     hubs: list[list[Hashable]] = [
         [look, person] if isinstance(person, str) else [look]
         for look, person in zip(picture.tolist(), rows["person"], strict=True)
@@ -79,14 +82,16 @@ def _parts(rows: pd.DataFrame, thumbnails: Thumbnails) -> Indices:
     return pd.factorize(np.array(part, dtype=object))[0].astype(np.int64)
 
 
-def _near_pictures(rows: pd.DataFrame, picture: Indices, thumbnails: Thumbnails) -> dict[int, set[int]]:
+def _near_pictures(
+    rows: pd.DataFrame, picture: Indices, thumbnails: Thumbnails, mirrored: bool
+) -> dict[int, set[int]]:
     """The near copies of each picture, but those of earlier pictures among each other."""
     pictures = rows[~rows["pixel_hash"].duplicated()]
     new = np.bincount(picture, weights=~rows["is_new"]) == 0
     alone = np.arange(len(pictures), dtype=np.int64)
     hashes, ids = hash_bits(pictures["dhash"]), pictures["scan_id"].to_numpy(dtype=object)
     near: dict[int, set[int]] = defaultdict(set)
-    for pairs in near_copies(hashes, ids, thumbnails, new, lambda: alone):
+    for pairs in near_copies(hashes, ids, thumbnails, new, lambda: alone, mirrored=mirrored):
         for first, second in zip(*(side.tolist() for side in pairs), strict=True):
             near[first].add(second)
             near[second].add(first)

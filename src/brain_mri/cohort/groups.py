@@ -11,7 +11,9 @@ import pandas as pd
 from brain_mri.cohort.near import Hashes, Indices, Thumbnails, join, near_copies
 
 
-def duplicate_groups(rows: pd.DataFrame, thumbnails: Thumbnails, earlier: pd.Series | None = None) -> Indices:
+def duplicate_groups(
+    rows: pd.DataFrame, thumbnails: Thumbnails, earlier: pd.Series | None = None, *, mirrored: bool = False
+) -> Indices:
     """Group rows that show the same scan, nearly the same scan, or the same patient.
 
     Two rows belong together when their pixel hashes are equal; when their dHashes differ in at most 2 of 64
@@ -27,6 +29,7 @@ def duplicate_groups(rows: pd.DataFrame, thumbnails: Thumbnails, earlier: pd.Ser
             scans that have a near hash and are not joined already are asked for, at most 8,192 at once.
         earlier: Name of the group that a row has from before, None for a new row; with the index of `rows`.
             Rows of one name stay together, and only new rows join those of two names.
+        mirrored: Whether near copies are looked for among mirrored pictures, too; see `near.near_copies`.
 
     Returns:
         Group index per row, int64, numbered from 0 by first appearance; -1 for rows without features.
@@ -62,7 +65,7 @@ def duplicate_groups(rows: pd.DataFrame, thumbnails: Thumbnails, earlier: pd.Ser
         return component
 
     hashes, ids = hash_bits(pictures["dhash"]), pictures["scan_id"].to_numpy(dtype=object)
-    for pair in near_copies(hashes, ids, thumbnails, all_new, joined):
+    for pair in near_copies(hashes, ids, thumbnails, all_new, joined, mirrored=mirrored):
         component = join(component, *pair)
     groups[usable] = pd.factorize(component[picture])[0]
     return groups

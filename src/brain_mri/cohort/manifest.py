@@ -47,11 +47,13 @@ class SplitRule:
         test_split: `grouped`, or `official` to keep the source's own test half.
         ratios: Shares of train, validation, test.
         seed: Of the draw.
+        mirrored: Whether mirror images of a scan belong to its group.
     """
 
     test_split: str
     ratios: tuple[float, float, float]
     seed: int
+    mirrored: bool = False
 
 
 def build_manifest(
@@ -73,7 +75,7 @@ def build_manifest(
     rows = files.merge(inspections, on="path", validate="one_to_one").sort_values("path", ignore_index=True)
     usable = rows["status"].eq("accepted").to_numpy()
     groups = np.full(len(rows), -1)
-    groups[usable] = duplicate_groups(rows[usable], thumbnails)
+    groups[usable] = duplicate_groups(rows[usable], thumbnails, mirrored=rule.mirrored)
     conflict = usable & np.isin(groups, conflicting_groups(rows["label"], groups))
     copies = usable & ~conflict & rows["scan_id"].where(usable, rows["path"]).duplicated().to_numpy()
     rows.loc[conflict, ["status", "reason"]] = ["quarantined", CONFLICT]

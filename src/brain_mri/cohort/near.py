@@ -5,13 +5,16 @@ dealt to four bands; two hashes that differ in at most two bits agree in at leas
 table for each of the six pairs of bands finds every such pair, and only hashes of equal key are compared.
 Bits are dealt by their entropy over the hashes at hand: scans share their black borders, and a band of border
 bits would tell nobody apart.
+
+A picture that someone mirrored has another hash. Where such copies count too, every picture stands there four
+times, as it is and mirrored, and the same search finds them.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +23,8 @@ from scipy.sparse.csgraph import connected_components
 
 HASH_DISTANCE = 2
 THUMBNAIL_CORRELATION = 0.98
-THUMBNAIL_BYTES = 64 * 64
+THUMBNAIL_SIDE = 64
+THUMBNAIL_BYTES = THUMBNAIL_SIDE**2
 
 _BANDS = HASH_DISTANCE + 2
 _BLOCK = 1024  # rows of one hash that are paired at once, so that thousands of them are looked up in tiles
@@ -29,10 +33,18 @@ _PAIRS_COMPARED = 2**12  # before looking what is joined by now
 _THUMBNAILS_LOOKED_UP = 8192  # 32 MiB
 _THUMBNAILS_AT_ONCE = 8  # as float64 256 KiB, which stays in cache; 16 took four times as long
 
+_AS_IT_IS = (slice(None), slice(None))
+_MIRRORED = (
+    _AS_IT_IS,
+    (slice(None), slice(None, None, -1)),  # left to right
+    (slice(None, None, -1), slice(None)),  # upside down
+    (slice(None, None, -1), slice(None, None, -1)),  # both, which is half a turn
+)
+
 Indices: TypeAlias = npt.NDArray[np.int64]
 Hashes: TypeAlias = npt.NDArray[np.uint64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
-Thumbnails: TypeAlias = Callable[[Sequence[str]], npt.NDArray[np.uint8]]
+Thumbnails: TypeAlias = Callable[[Sequence[Any]], npt.NDArray[np.uint8]]
 """Called with n scan ids, it returns their thumbnails in that order: uint8, shape (n, 4096)."""
 
 
@@ -42,6 +54,8 @@ def near_copies(
     thumbnails: Thumbnails,
     new: Mask,
     joined: Callable[[], Indices],
+    *,
+    mirrored: bool = False,
 ) -> Iterator[tuple[Indices, Indices]]:
     """Pairs of pictures with hashes at most 2 bits apart and a correlation of at least 0.98.
 
@@ -55,6 +69,9 @@ def near_copies(
         thumbnails: Looks thumbnails up.
         new: bool, shape (pictures,).
         joined: Called again and again, it returns each picture's component by now: int64, shape (pictures,).
+        mirrored: Whether a near copy of a picture mirrored left to right, upside down, or both is one of the
+            picture, too. Then all thumbnails are asked for, 8,192 at once, as hashes of mirrored pictures,
+            and of those that they are compared with, are made from them.
 
     Yields:
         Pairs of places in `hashes`: two int64 arrays of one length.
@@ -77,6 +94,8 @@ def near_copies(
                 alike = _correlation(looks, np.searchsorted(pictures, some)) >= THUMBNAIL_CORRELATION
                 if alike.any():
                     yield some[0, alike], some[1, alike]
+    if mirrored:
+        yield from _mirrored_copies(scan_ids, thumbnails, new, joined)
 
 
 def near_hashes(hashes: Hashes) -> Iterator[Indices]:
@@ -160,6 +179,51 @@ def join(component: Indices, first: Indices, second: Indices) -> Indices:
     renamed = np.arange(len(component), dtype=np.int64)
     renamed[joined] = joined[lowest[part]]
     return renamed[component]
+
+
+def _mirrored_copies(
+    scan_ids: npt.NDArray[np.object_], thumbnails: Thumbnails, new: Mask, joined: Callable[[], Indices]
+) -> Iterator[tuple[Indices, Indices]]:
+    """Pairs of pictures that are near copies once one of them, or both, are mirrored."""
+    pictures, ways = len(scan_ids), len(_MIRRORED)
+    hashes = np.empty((ways, pictures), np.uint64)
+    for start in range(0, pictures, _THUMBNAILS_LOOKED_UP):
+        some = slice(start, start + _THUMBNAILS_LOOKED_UP)
+        hashes[:, some] = _mirrored_hashes(_look_up(thumbnails, scan_ids[some].tolist()))
+
+    def mirrored(places: Sequence[int]) -> npt.NDArray[np.uint8]:
+        way, picture = np.divmod(np.array(places), pictures)
+        looks = _look_up(thumbnails, scan_ids[picture].tolist()).copy()
+        looks = looks.reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+        for number, turn in enumerate(_MIRRORED):
+            own = way == number
+            looks[own] = looks[own][:, *turn]
+        return looks.reshape(-1, THUMBNAIL_BYTES)
+
+    places = np.arange(ways * pictures).astype(object)
+    found = near_copies(
+        hashes.ravel(), places, mirrored, np.tile(new, ways), lambda: np.tile(joined(), ways)
+    )  # fmt: skip
+    for first, second in found:
+        yield first % pictures, second % pictures
+
+
+def _mirrored_hashes(looks: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
+    """Difference hashes of thumbnails as they are and mirrored: uint64, shape (4, pictures).
+
+    They are made as those of pictures are (`imaging.inspect.difference_hash`), from fewer pixels.
+    """
+    side, ninth = 9 * np.arange(THUMBNAIL_SIDE)[:, None], THUMBNAIL_SIDE * np.arange(9)
+    overlap = np.minimum(side + 9, ninth + THUMBNAIL_SIDE) - np.maximum(side, ninth)  # in ninths of a pixel
+    eighths = looks.reshape(len(looks), 8, 8, THUMBNAIL_SIDE).sum(axis=2, dtype=np.float64)
+    # Sums of integers and a division by a power of two are exact, so that levels do not depend on batches.
+    levels = np.rint(eighths @ overlap.clip(min=0).astype(np.float64) / (8 * THUMBNAIL_SIDE))
+    hashes = []
+    for turn in _MIRRORED:
+        turned = levels[:, *turn]
+        bits = turned[..., :-1] < turned[..., 1:]
+        hashes.append(np.packbits(bits.reshape(-1, 64), axis=1).view(">u8").ravel())
+    return np.array(hashes, np.uint64)
 
 
 def _keys(hashes: Hashes) -> list[np.uint64]:

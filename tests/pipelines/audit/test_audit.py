@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 from brain_mri.cohort.manifest import SHARED_WITH_TEST
 from brain_mri.datasets.versions import FolderVersion, VersionedFolderDataset
 from brain_mri.imaging.corruptions import CORRUPTIONS
+from brain_mri.imaging.inspect import difference_hash
 from brain_mri.inference.classifier import Calibration
 from brain_mri.inference.novelty import make_reference
 from brain_mri.models.recipe import make_recipe
 from brain_mri.models.shards import ArrayShards
-from brain_mri.pipelines.audit import nodes, protocols, robustness, shortcuts
+from brain_mri.pipelines.audit import mirrors, nodes, protocols, robustness, shortcuts
 from brain_mri.pipelines.audit.parameters import AuditParameters
 from brain_mri.pipelines.reporting.predicting import OtherVersionError, fingerprint_of
+from tests.cohort.looks import Looks
 from tests.linear_graphs import linear_graph
 
 CLASSES = ("left", "right")
@@ -171,6 +173,73 @@ def test_accuracy_is_told_by_kinds_of_files_with_enough_scans() -> None:
     assert rows["mode", "L"]["scans"] == 35
 
 
+class Packed:
+    """Packed scans of which the thumbnails are at hand."""
+
+    def __init__(self, looks: dict[str, NDArray[np.uint8]]) -> None:
+        self.looks = looks
+
+    def thumbnail_store(self) -> Looks:
+        return Looks({scan_id: look.tobytes() for scan_id, look in self.looks.items()})
+
+
+def test_test_scans_with_a_mirror_image_in_training_are_measured_apart(version: FolderVersion) -> None:
+    """Of 20 test scans, of which the first five are wrong, numbers 4 to 9 have a mirror image elsewhere."""
+    generator = np.random.default_rng(1)
+    coarse = generator.uniform(0, 255, (40, 6, 6)).astype(np.float32)
+    looks = [
+        cv2.resize(look, (64, 64), interpolation=cv2.INTER_CUBIC).clip(0, 255).astype(np.uint8)
+        for look in coarse
+    ]
+    for number, turned in zip(
+        range(4, 10), [np.fliplr, np.flipud, lambda look: np.rot90(look, 2)] * 2, strict=True
+    ):
+        looks[20 + number] = np.ascontiguousarray(turned(looks[number]))
+    ids = [str(number) for number in range(40)]
+    splits = ["test"] * 20 + ["train"] * 19 + ["validation"]
+    splits[29], splits[39] = "validation", "train"  # the one that mirrors number 9 is not trained on
+    manifest = pd.DataFrame(
+        {
+            "scan_id": ids, "status": "accepted", "split": splits, "duplicate_group": ids,
+            "dhash": [difference_hash(look) for look in looks],
+        }
+    )  # fmt: skip
+    predictions = predictions_of(version, np.zeros(20))
+    calibrated = [f"calibrated_{name}" for name in CLASSES]
+    predictions.loc[:4, calibrated] = predictions.loc[:4, calibrated[::-1]].to_numpy()
+    scans = Packed(dict(zip(ids, looks, strict=True)))
+    seen, unseen = mirrors.measure_mirrors(version, manifest, scans, predictions, PARAMETERS)
+    assert (seen["mirror_image"], seen["tested"], seen["accuracy"]) == ("with", 5, 0.8)
+    assert (unseen["mirror_image"], unseen["tested"], unseen["accuracy"]) == ("without", 15, 11 / 15)
+    assert unseen["interval"][0] < 11 / 15 < unseen["interval"][1]
+
+    manifest["split"] = manifest["split"].replace("train", "validation")
+    (alone,) = mirrors.measure_mirrors(version, manifest, scans, predictions, PARAMETERS)
+    assert (alone["mirror_image"], alone["tested"]) == ("without", 20)
+    with pytest.raises(OtherVersionError):
+        other = predictions.assign(model_fingerprint="of yesterday")
+        mirrors.measure_mirrors(version, manifest, scans, other, PARAMETERS)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ([], "No test scan has a mirror image"),
+        ([("with", 40, 0.975)], "40 of 40 test scans (100.0%)"),
+        (
+            [("with", 40, 0.975), ("without", 60, 0.9)],
+            "0.900 (0.800 to 1.000) on the others, which is what to",
+        ),
+    ],
+)
+def test_what_mirror_images_are_worth_is_said(found: list[tuple[str, int, float]], expected: str) -> None:
+    rows = {
+        kind: {"mirror_image": kind, "tested": tested, "accuracy": accuracy, "interval": [0.8, 1.0]}
+        for kind, tested, accuracy in found
+    }
+    assert expected in nodes._say_mirrors(rows)
+
+
 @pytest.mark.tensorflow
 def test_shuffled_labels_fall_to_chance_and_a_leak_does_not(
     version: FolderVersion, monkeypatch: pytest.MonkeyPatch
@@ -240,6 +309,7 @@ def test_the_section_says_what_was_found(version: FolderVersion) -> None:
             protocol | {"protocol": "official, leaks removed", "accuracy": 0.97, "leaked": 0.0},
             protocol | {"protocol": "groups: this version", "accuracy": 0.975, "leaked": 0.0, "epochs": [14]},
         ],
+        [{"mirror_image": "without", "tested": 60, "accuracy": 0.975, "interval": [0.9, 1.0]}],
         b"curves", b"distances",
     )  # fmt: skip
     said = " ".join(section["paragraphs"])
@@ -249,6 +319,7 @@ def test_the_section_says_what_was_found(version: FolderVersion) -> None:
     assert "at least 90% sure of 40.0%" in said
     assert section["tables"][0]["caption"].endswith("but with fewer epochs by the official one")
     assert "2.00 points were owed to the leak" in said
+    assert "No test scan has a mirror image among the training scans" in said
     assert section["version"] == version.version
     assert [table["caption"][:10] for table in section["tables"]] == [
         "What leaks",

@@ -43,7 +43,17 @@ def _parameters(**changes: Any) -> IngestionParameters:
 
 def _picture(seed: int) -> bytes:
     pixels = np.random.default_rng(seed).integers(0, 255, (48, 48), dtype=np.uint8)
+    return _png(pixels)
+
+
+def _png(pixels: np.ndarray) -> bytes:
     return cv2.imencode(".png", pixels)[1].tobytes()
+
+
+def _head(seed: int) -> np.ndarray:
+    """Smooth, and like none of its mirror images."""
+    coarse = np.random.default_rng(seed).uniform(0, 255, (6, 6)).astype(np.float32)
+    return cv2.resize(coarse, (96, 96), interpolation=cv2.INTER_CUBIC).clip(0, 255).astype(np.uint8)
 
 
 def _write(path: Path, content: bytes) -> Path:
@@ -108,6 +118,25 @@ def test_a_folder_becomes_a_manifest_with_splits(folder: Path, ingest: Callable[
     assert result["metadata"]["classes"] == ["glioma", "notumor"]
     assert result["exploration"]["class_weights"] == {"glioma": 1.0, "notumor": 1.0}
     json.dumps([result["metadata"], result["exploration"]])
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_mirror_images_are_kept_together_where_they_shall_be(
+    folder: Path, ingest: Callable[..., Any], tmp_path: Path, together: bool
+) -> None:
+    """Of the folder first, then of a further one that is added."""
+    heads = {name: _head(number) for number, name in enumerate(["a", "b", "c"])}
+    for name, head in heads.items():
+        _write(folder / "Glioma_Tumor" / f"{name}.png", _png(head))
+        _write(folder / "Glioma_Tumor" / f"{name} mirrored.png", _png(head[:, ::-1]))
+    manifest = ingest(source=str(folder), mirrored_copies=together)["manifest"]
+    group = manifest.set_index(manifest["path"].str.rsplit("/").str[-1])["duplicate_group"]
+    assert [group[f"{name}.png"] == group[f"{name} mirrored.png"] for name in heads] == [together] * 3
+
+    _write(tmp_path / "more" / "glioma" / "a half turned.png", _png(heads["a"][::-1, ::-1]))
+    manifest = ingest(source=str(tmp_path / "more"), append=True, mirrored_copies=together)["manifest"]
+    group = manifest.set_index(manifest["path"].str.rsplit("/").str[-1])["duplicate_group"]
+    assert (group["a half turned.png"] == group["a.png"]) == together
 
 
 def test_hostile_files_end_in_quarantine_with_reason_and_bytes(

@@ -32,6 +32,7 @@ def describe_audit(  # noqa: PLR0917 - inputs of a node
     probes: Sequence[Mapping[str, Any]],
     shuffled: Mapping[str, Any],
     protocols: Sequence[Mapping[str, Any]],
+    mirrors: Sequence[Mapping[str, Any]],
     robustness_png: bytes,
     strangers_png: bytes,
 ) -> dict[str, Any]:
@@ -59,6 +60,7 @@ def describe_audit(  # noqa: PLR0917 - inputs of a node
             f"{protocols[0]['leaked']:.1%} of it have a copy or near copy in the training half. Without "
             f"those it is {protocols[1]['accuracy']:.4f}: {100 * cost:.2f} points were owed to the leak."
         )
+    words.append(_say_mirrors({row["mirror_image"]: row for row in mirrors}))
     tables = [
         {
             "caption": "What can be told without looking at the head",
@@ -126,6 +128,24 @@ def describe_audit(  # noqa: PLR0917 - inputs of a node
         ],
         "robustness": [dict(row) for row in robustness],
     }
+
+
+def _say_mirrors(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    if "with" not in rows:
+        return "No test scan has a mirror image among the training scans."
+    seen = rows["with"]["tested"]
+    every = sum(row["tested"] for row in rows.values())
+    said = (
+        f"{seen:,} of {every:,} test scans ({seen / every:.1%}) have a near copy among the training scans "
+        f"once one is mirrored, left to right or upside down; accuracy on these is {_accuracy(rows['with'])}"
+    )
+    if "without" in rows:
+        said += f", and {_accuracy(rows['without'])} on the others, which is what to expect of new scans"
+    return f"{said}. `ingestion.mirrored_copies=true` keeps such scans on one side."
+
+
+def _accuracy(row: Mapping[str, Any]) -> str:
+    return f"{row['accuracy']:.3f} ({_ends(row['interval'])})"
 
 
 def _as_long(protocols: Sequence[Mapping[str, Any]]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kedro.pipeline import Pipeline, node
 
-from brain_mri.pipelines.audit import nodes, protocols, robustness, shortcuts
+from brain_mri.pipelines.audit import mirrors, nodes, protocols, robustness, shortcuts
 
 _SPLITS = [f"model_inputs_{split}@shards" for split in ("train", "validation", "test")]
 
@@ -31,6 +31,12 @@ def create_pipeline() -> Pipeline:
                 name="measure_strangers",
             ),
             node(robustness.measure_kinds, ["predictions", "manifest"], "audit_kinds", name="measure_kinds"),
+            node(
+                mirrors.measure_mirrors,
+                ["classifier", "manifest", "scans@packed", "predictions", "params:audit"],
+                "audit_mirrors",
+                name="measure_mirrors",
+            ),
             node(
                 shortcuts.probe_shortcuts,
                 ["manifest", "model_inputs_train@shards", "model_inputs_test@shards", "params:audit"],
@@ -65,6 +71,7 @@ def create_pipeline() -> Pipeline:
                     "audit_probes",
                     "audit_shuffled",
                     "audit_protocols",
+                    "audit_mirrors",
                     "audit_robustness_figure",
                     "audit_strangers_figure",
                 ],

@@ -133,46 +133,45 @@ def compare_protocols(  # noqa: PLR0917 - inputs of a node
     leaked = tested["duplicate_group"].isin(set(half["duplicate_group"])).to_numpy()
     groups = tested["duplicate_group"].to_numpy()
     clean = ~leaked
+    of_half = {"trained": train.rows, "leaked": float(leaked.mean())}
     result = [
-        _row("official", train.rows, test.labels, probabilities, groups, every.classes, parameters)
-        | {"leaked": float(leaked.mean())}
+        {"protocol": "official", **of_half}
+        | measured(test.labels, probabilities, groups, every.classes, parameters.seed)
     ]
     if clean.any():
         result.append(
-            _row(
-                "official, leaks removed", train.rows, test.labels[clean], probabilities[clean],
-                groups[clean], every.classes, parameters,
+            {"protocol": "official, leaks removed", **of_half, "leaked": 0.0}
+            | measured(
+                test.labels[clean], probabilities[clean], groups[clean], every.classes, parameters.seed
             )
-            | {"leaked": 0.0}
-        )  # fmt: skip
-    calibrated = predictions[[f"calibrated_{name}" for name in every.classes]].to_numpy()
-    result.append(
-        _row(
-            "groups that never cross: this version", model_inputs_train.rows, predictions["label"].to_numpy(),
-            calibrated, predictions["duplicate_group"].to_numpy(), every.classes, parameters,
         )
-        | {"leaked": 0.0}
-    )  # fmt: skip
+    calibrated = predictions[[f"calibrated_{name}" for name in every.classes]].to_numpy()
+    own = predictions["label"].to_numpy(), calibrated, predictions["duplicate_group"].to_numpy()
+    result.append(
+        {
+            "protocol": "groups that never cross: this version",
+            "trained": model_inputs_train.rows,
+            "leaked": 0.0,
+        }
+        | measured(*own, every.classes, parameters.seed)
+    )
     for row, trained_by in zip(result, [*[recipe] * (len(result) - 1), whole], strict=True):
         row["epochs"] = [stage.epochs for stage in trained_by.stages]
         log.info("Protocol %s: accuracy %.4f on %d scans.", row["protocol"], row["accuracy"], row["tested"])
     return result
 
 
-def _row(  # noqa: PLR0917
-    protocol: str,
-    trained: int,
+def measured(
     labels: NDArray[np.int64],
     probabilities: NDArray[np.floating],
     groups: NDArray[Any],
     classes: Sequence[str],
-    parameters: AuditParameters,
+    seed: int,
 ) -> dict[str, Any]:
+    """How many scans were ``tested``, ``accuracy``, its ``interval`` (95 %, over groups), ``macro_f1``."""
     metrics = compute_metrics(labels, probabilities, classes)
-    intervals = bootstrap_intervals(labels, probabilities, groups, classes, parameters.seed, _REPLICATES)
+    intervals = bootstrap_intervals(labels, probabilities, groups, classes, seed, _REPLICATES)
     return {
-        "protocol": protocol,
-        "trained": trained,
         "tested": len(labels),
         "accuracy": metrics["accuracy"],
         "interval": list(intervals["accuracy"] or ()),

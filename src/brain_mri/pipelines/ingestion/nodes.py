@@ -200,7 +200,9 @@ def decide_splits(
     """
     inspections = scans.inspections()
     check_refused_share(inspections, parameters.max_refused_share)
-    rule = SplitRule(parameters.test_split, parameters.split_ratios.as_tuple(), parameters.seed)
+    rule = SplitRule(
+        parameters.test_split, parameters.split_ratios.as_tuple(), parameters.seed, parameters.mirrored_copies
+    )
     found, thumbnails = files.drop(columns=["url", "bytes"]), scans.thumbnail_store()
     source = {**description, "synthetic": description["kind"] == "phantom"}
     if description["added_to"]:

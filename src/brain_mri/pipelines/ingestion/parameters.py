@@ -66,6 +66,7 @@ class IngestionParameters(BaseModel):
         test_split: `grouped` draws the test split; `official` keeps the source's own test half.
         split_ratios: Shares of train, validation and test.
         seed: Of the split.
+        mirrored_copies: Whether a near copy of a scan's mirror image counts as one of the scan.
         max_refused_share: A run stops when more than this share of the files is refused.
         keep_original_files: Whether the files of the source are also stored as they are.
         limits: What is refused.
@@ -80,6 +81,7 @@ class IngestionParameters(BaseModel):
     test_split: Literal["grouped", "official"]
     split_ratios: SplitRatios
     seed: int = Field(ge=0)
+    mirrored_copies: bool = False
     max_refused_share: float = Field(ge=0, le=1)
     keep_original_files: bool
     limits: LimitParameters
