@@ -6,15 +6,15 @@ table for each of the six pairs of bands finds every such pair, and only hashes 
 Bits are dealt by their entropy over the hashes at hand: scans share their black borders, and a band of border
 bits would tell nobody apart.
 
-A picture that someone mirrored has another hash. Where such copies count too, every picture stands there four
-times, as it is and mirrored, and the same search finds them.
+A picture that someone mirrored has another hash. Where such copies count too, every picture is searched for
+four times, as it is and mirrored in three ways.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -33,9 +33,7 @@ _PAIRS_COMPARED = 2**12  # before looking what is joined by now
 _THUMBNAILS_LOOKED_UP = 8192  # 32 MiB
 _THUMBNAILS_AT_ONCE = 8  # as float64 256 KiB, which stays in cache; 16 took four times as long
 
-_AS_IT_IS = (slice(None), slice(None))
 _MIRRORED = (
-    _AS_IT_IS,
     (slice(None), slice(None, None, -1)),  # left to right
     (slice(None, None, -1), slice(None)),  # upside down
     (slice(None, None, -1), slice(None, None, -1)),  # both, which is half a turn
@@ -44,7 +42,7 @@ _MIRRORED = (
 Indices: TypeAlias = npt.NDArray[np.int64]
 Hashes: TypeAlias = npt.NDArray[np.uint64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
-Thumbnails: TypeAlias = Callable[[Sequence[Any]], npt.NDArray[np.uint8]]
+Thumbnails: TypeAlias = Callable[[Sequence[str]], npt.NDArray[np.uint8]]
 """Called with n scan ids, it returns their thumbnails in that order: uint8, shape (n, 4096)."""
 
 
@@ -69,9 +67,9 @@ def near_copies(
         thumbnails: Looks thumbnails up.
         new: bool, shape (pictures,).
         joined: Called again and again, it returns each picture's component by now: int64, shape (pictures,).
-        mirrored: Whether a near copy of a picture mirrored left to right, upside down, or both is one of the
-            picture, too. Then all thumbnails are asked for, 8,192 at once, as hashes of mirrored pictures,
-            and of those that they are compared with, are made from them.
+        mirrored: Whether pictures are near copies, too, if they are once one is mirrored left to right,
+            upside down, or both. Hashes of mirrored pictures, and of those that they are compared with, are
+            made from the thumbnails, so that all of these are asked for, 8,192 at once.
 
     Yields:
         Pairs of places in `hashes`: two int64 arrays of one length.
@@ -80,22 +78,17 @@ def near_copies(
         ValueError: `thumbnails` returned another shape or dtype.
     """
 
-    def left(pairs: Indices) -> Indices:
-        (first, second), component = pairs, joined()
-        return pairs[:, (component[first] != component[second]) & (new[first] | new[second])]
+    def wanted(first: Indices, second: Indices) -> Mask:
+        component = joined()
+        apart: Mask = component[first] != component[second]
+        return apart & (new[first] | new[second])
 
-    for candidates in _candidates(hashes, joined):
-        for portion in _portions(left(candidates)):
-            pairs = left(portion)
-            pictures = np.unique(pairs)
-            looks = _look_up(thumbnails, scan_ids[pictures].tolist())
-            for start in range(0, pairs.shape[1], _PAIRS_COMPARED):
-                some = left(pairs[:, start : start + _PAIRS_COMPARED])
-                alike = _correlation(looks, np.searchsorted(pictures, some)) >= THUMBNAIL_CORRELATION
-                if alike.any():
-                    yield some[0, alike], some[1, alike]
+    def look_up(places: Indices) -> npt.NDArray[np.uint8]:
+        return _look_up(thumbnails, scan_ids[places].tolist())
+
+    yield from _alike(hashes, look_up, joined, wanted)
     if mirrored:
-        yield from _mirrored_copies(scan_ids, thumbnails, new, joined)
+        yield from _mirrored_copies(look_up, joined, wanted)
 
 
 def near_hashes(hashes: Hashes) -> Iterator[Indices]:
@@ -181,30 +174,58 @@ def join(component: Indices, first: Indices, second: Indices) -> Indices:
     return renamed[component]
 
 
-def _mirrored_copies(
-    scan_ids: npt.NDArray[np.object_], thumbnails: Thumbnails, new: Mask, joined: Callable[[], Indices]
+def _alike(
+    hashes: Hashes,
+    look_up: Callable[[Indices], npt.NDArray[np.uint8]],
+    joined: Callable[[], Indices],
+    wanted: Callable[[Indices, Indices], Mask],
 ) -> Iterator[tuple[Indices, Indices]]:
-    """Pairs of pictures that are near copies once one of them, or both, are mirrored."""
-    pictures, ways = len(scan_ids), len(_MIRRORED)
+    """Pairs of places with near hashes and thumbnails that correlate, of those that are still wanted."""
+
+    def left(pairs: Indices) -> Indices:
+        return pairs[:, wanted(*pairs)]
+
+    for candidates in _candidates(hashes, joined):
+        for portion in _portions(left(candidates)):
+            pairs = left(portion)
+            places = np.unique(pairs)
+            looks = look_up(places)
+            for start in range(0, pairs.shape[1], _PAIRS_COMPARED):
+                some = left(pairs[:, start : start + _PAIRS_COMPARED])
+                alike = _correlation(looks, np.searchsorted(places, some)) >= THUMBNAIL_CORRELATION
+                if alike.any():
+                    yield some[0, alike], some[1, alike]
+
+
+def _mirrored_copies(
+    look_up: Callable[[Indices], npt.NDArray[np.uint8]],
+    joined: Callable[[], Indices],
+    wanted: Callable[[Indices, Indices], Mask],
+) -> Iterator[tuple[Indices, Indices]]:
+    """Pairs of pictures that are near copies once one of them is mirrored.
+
+    Place `way * pictures + picture` stands for a picture that is mirrored in a way, 0 being none.
+    """
+    pictures, ways = len(joined()), 1 + len(_MIRRORED)
     hashes = np.empty((ways, pictures), np.uint64)
     for start in range(0, pictures, _THUMBNAILS_LOOKED_UP):
-        some = slice(start, start + _THUMBNAILS_LOOKED_UP)
-        hashes[:, some] = _mirrored_hashes(_look_up(thumbnails, scan_ids[some].tolist()))
+        some = np.arange(start, min(start + _THUMBNAILS_LOOKED_UP, pictures))
+        hashes[:, some] = _mirrored_hashes(look_up(some))
 
-    def mirrored(places: Sequence[int]) -> npt.NDArray[np.uint8]:
-        way, picture = np.divmod(np.array(places), pictures)
-        looks = _look_up(thumbnails, scan_ids[picture].tolist()).copy()
-        looks = looks.reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE)
-        for number, turn in enumerate(_MIRRORED):
-            own = way == number
-            looks[own] = looks[own][:, *turn]
+    def mirrored_look_up(places: Indices) -> npt.NDArray[np.uint8]:
+        way, picture = np.divmod(places, pictures)
+        looks = look_up(picture).reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE).copy()
+        for number, turn in enumerate(_MIRRORED, start=1):
+            looks[way == number] = looks[way == number][:, *turn]
         return looks.reshape(-1, THUMBNAIL_BYTES)
 
-    places = np.arange(ways * pictures).astype(object)
-    found = near_copies(
-        hashes.ravel(), places, mirrored, np.tile(new, ways), lambda: np.tile(joined(), ways)
-    )  # fmt: skip
-    for first, second in found:
+    def one_is_mirrored(first: Indices, second: Indices) -> Mask:
+        one: Mask = (first < pictures) != (second < pictures)
+        return one & wanted(first % pictures, second % pictures)
+
+    for first, second in _alike(
+        hashes.ravel(), mirrored_look_up, lambda: np.tile(joined(), ways), one_is_mirrored
+    ):
         yield first % pictures, second % pictures
 
 
@@ -219,8 +240,7 @@ def _mirrored_hashes(looks: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
     # Sums of integers and a division by a power of two are exact, so that levels do not depend on batches.
     levels = np.rint(eighths @ overlap.clip(min=0).astype(np.float64) / (8 * THUMBNAIL_SIDE))
     hashes = []
-    for turn in _MIRRORED:
-        turned = levels[:, *turn]
+    for turned in (levels, *(levels[:, *turn] for turn in _MIRRORED)):
         bits = turned[..., :-1] < turned[..., 1:]
         hashes.append(np.packbits(bits.reshape(-1, 64), axis=1).view(">u8").ravel())
     return np.array(hashes, np.uint64)

@@ -135,7 +135,7 @@ def data_card(split: Mapping[str, Any], exploration: Mapping[str, Any], syntheti
         ("Duplicate groups", f"{groups['count']:,}, the largest of {groups['largest']:,} scans; "
          f"{groups['with_near_copies']:,} of them hold several scans. A group is never split"),
         ("Mirror images", "in the group of their scan" if split["parameters"].get("mirrored_copies") else
-         "not looked for, so that one of a training scan may be tested on; `ingestion.mirrored_copies=true` "
+         "not looked for, so that one of a training scan may be tested on; ingestion.mirrored_copies=true "
          "keeps them together"),
         ("Left out of training", f"{split['shared_with_official_test']:,} scans with a twin in the official "
          "test half"),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,7 @@ import yaml
 from numpy.typing import NDArray
 
 from brain_mri.cohort.manifest import SHARED_WITH_TEST
+from brain_mri.datasets.shards import scan_numbers
 from brain_mri.datasets.versions import FolderVersion, VersionedFolderDataset
 from brain_mri.imaging.corruptions import CORRUPTIONS
 from brain_mri.imaging.inspect import difference_hash
@@ -21,7 +23,7 @@ from brain_mri.models.recipe import make_recipe
 from brain_mri.models.shards import ArrayShards
 from brain_mri.pipelines.audit import mirrors, nodes, protocols, robustness, shortcuts
 from brain_mri.pipelines.audit.parameters import AuditParameters
-from brain_mri.pipelines.reporting.predicting import OtherVersionError, fingerprint_of
+from brain_mri.pipelines.reporting.predicting import OtherScansError, OtherVersionError, fingerprint_of
 from tests.cohort.looks import Looks
 from tests.linear_graphs import linear_graph
 
@@ -45,15 +47,20 @@ def halves(rows: int, seed: int) -> ArrayShards:
 @pytest.fixture
 def version(tmp_path: Path) -> FolderVersion:
     """A classifier that names the brighter half."""
+    return published(tmp_path)
+
+
+def published(folder: Path, seen: Sequence[str] = ()) -> FolderVersion:
+    """That classifier, as if it had seen some scans."""
     weights = np.zeros((SIZE, SIZE, 2), np.float32)
     weights[:, : SIZE // 2, 0] = weights[:, SIZE // 2 :, 1] = 8 / (SIZE * SIZE * 255)
     calibration = Calibration(temperature=1.0, abstention_threshold=0.7, out_of_distribution_threshold=0.2)
     recipe = make_recipe(
         "baseline", backbone="compact", weights=None, image_size=SIZE, classes=CLASSES, seed=1
     )
-    nothing = io.BytesIO()
-    np.save(nothing, np.empty(0, np.int64))
-    dataset = VersionedFolderDataset(filepath=str(tmp_path / "classifier"))
+    numbers = io.BytesIO()
+    np.save(numbers, scan_numbers(np.array(seen, str)))
+    dataset = VersionedFolderDataset(filepath=str(folder / "classifier"))
     dataset.save(
         {
             "graph.onnx": linear_graph(weights.reshape(-1, 2), SIZE),
@@ -61,7 +68,7 @@ def version(tmp_path: Path) -> FolderVersion:
             "calibration.json": calibration.model_dump_json().encode(),
             "reference_features.npy": make_reference([[4, 1], [1, 4]] * 5, 1).to_bytes(),
             "recipe.json": recipe.model_dump_json().encode(),
-            "seen_scans.npy": nothing.getvalue(),
+            "seen_scans.npy": numbers.getvalue(),
         }
     )
     return dataset.load()
@@ -183,28 +190,27 @@ class Packed:
         return Looks({scan_id: look.tobytes() for scan_id, look in self.looks.items()})
 
 
-def test_test_scans_with_a_mirror_image_in_training_are_measured_apart(version: FolderVersion) -> None:
-    """Of 20 test scans, of which the first five are wrong, numbers 4 to 9 have a mirror image elsewhere."""
-    generator = np.random.default_rng(1)
-    coarse = generator.uniform(0, 255, (40, 6, 6)).astype(np.float32)
-    looks = [
-        cv2.resize(look, (64, 64), interpolation=cv2.INTER_CUBIC).clip(0, 255).astype(np.uint8)
-        for look in coarse
-    ]
-    for number, turned in zip(
-        range(4, 10), [np.fliplr, np.flipud, lambda look: np.rot90(look, 2)] * 2, strict=True
-    ):
-        looks[20 + number] = np.ascontiguousarray(turned(looks[number]))
-    ids = [str(number) for number in range(40)]
-    splits = ["test"] * 20 + ["train"] * 19 + ["validation"]
-    splits[29], splits[39] = "validation", "train"  # the one that mirrors number 9 is not trained on
+def test_test_scans_of_which_a_mirror_image_was_learned_are_measured_apart(tmp_path: Path) -> None:
+    """Of 20 test scans the first five are answered wrongly; 4 to 8 have mirror images that were learned.
+
+    9 mirrors a scan that nobody looked at, 10 and 11 each other.
+    """
+    coarse = np.random.default_rng(1).uniform(0, 255, (41, 6, 6)).astype(np.float32)
+    looks = [cv2.resize(look, (64, 64), interpolation=cv2.INTER_CUBIC) for look in coarse]
+    looks = [look.clip(0, 255).astype(np.uint8) for look in looks]
+    ways = [np.fliplr, np.flipud, lambda look: np.rot90(look, 2)]
+    for number in range(4, 9):
+        looks[20 + number] = np.ascontiguousarray(ways[number % 3](looks[number]))
+    looks[40], looks[11] = np.fliplr(looks[9]).copy(), np.fliplr(looks[10]).copy()
+    ids = [f"{number:064x}"[::-1] for number in range(41)]
     manifest = pd.DataFrame(
         {
-            "scan_id": ids, "status": "accepted", "split": splits, "duplicate_group": ids,
+            "scan_id": ids, "pixel_hash": ids, "status": "accepted", "patient": None, "study": None,
             "dhash": [difference_hash(look) for look in looks],
         }
     )  # fmt: skip
-    predictions = predictions_of(version, np.zeros(20))
+    version = published(tmp_path, seen=ids[20:40])
+    predictions = predictions_of(version, np.zeros(20)).assign(scan_id=ids[:20])
     calibrated = [f"calibrated_{name}" for name in CLASSES]
     predictions.loc[:4, calibrated] = predictions.loc[:4, calibrated[::-1]].to_numpy()
     scans = Packed(dict(zip(ids, looks, strict=True)))
@@ -212,23 +218,25 @@ def test_test_scans_with_a_mirror_image_in_training_are_measured_apart(version: 
     assert (seen["mirror_image"], seen["tested"], seen["accuracy"]) == ("with", 5, 0.8)
     assert (unseen["mirror_image"], unseen["tested"], unseen["accuracy"]) == ("without", 15, 11 / 15)
     assert unseen["interval"][0] < 11 / 15 < unseen["interval"][1]
-
-    manifest["split"] = manifest["split"].replace("train", "validation")
-    (alone,) = mirrors.measure_mirrors(version, manifest, scans, predictions, PARAMETERS)
+    (alone,) = mirrors.measure_mirrors(
+        published(tmp_path, seen=ids[30:40]), manifest, scans, predictions, PARAMETERS
+    )
     assert (alone["mirror_image"], alone["tested"]) == ("without", 20)
     with pytest.raises(OtherVersionError):
         other = predictions.assign(model_fingerprint="of yesterday")
         mirrors.measure_mirrors(version, manifest, scans, other, PARAMETERS)
+    with pytest.raises(OtherScansError, match=r"3 scans that version .* are not in the manifest"):
+        mirrors.measure_mirrors(version, manifest[3:], scans, predictions, PARAMETERS)
 
 
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
-        ([], "No test scan has a mirror image"),
-        ([("with", 40, 0.975)], "40 of 40 test scans (100.0%)"),
+        ([("without", 60, 0.9)], "No test scan has a mirror image"),
+        ([("with", 40, 0.975)], "Of 40 test scans 40 (100.0%) would share"),
         (
             [("with", 40, 0.975), ("without", 60, 0.9)],
-            "0.900 (0.800 to 1.000) on the others, which is what to",
+            "0.975 (0.800 to 1.000), and 0.900 (0.800 to 1.000) on",
         ),
     ],
 )
@@ -319,7 +327,7 @@ def test_the_section_says_what_was_found(version: FolderVersion) -> None:
     assert "at least 90% sure of 40.0%" in said
     assert section["tables"][0]["caption"].endswith("but with fewer epochs by the official one")
     assert "2.00 points were owed to the leak" in said
-    assert "No test scan has a mirror image among the training scans" in said
+    assert "No test scan has a mirror image among the scans of training" in said
     assert section["version"] == version.version
     assert [table["caption"][:10] for table in section["tables"]] == [
         "What leaks",

@@ -137,6 +137,8 @@ def test_mirror_images_are_kept_together_where_they_shall_be(
     manifest = ingest(source=str(tmp_path / "more"), append=True, mirrored_copies=together)["manifest"]
     group = manifest.set_index(manifest["path"].str.rsplit("/").str[-1])["duplicate_group"]
     assert (group["a half turned.png"] == group["a.png"]) == together
+    with pytest.raises(nodes.MixedSourcesError, match=f"mirrored_copies={str(together).lower()}: groups"):
+        ingest(source=str(tmp_path / "more"), append=True, mirrored_copies=not together)
 
 
 def test_hostile_files_end_in_quarantine_with_reason_and_bytes(

@@ -1,4 +1,4 @@
-"""The node of the pipeline `audit` that looks for mirror images of test scans among the training scans."""
+"""The node of the pipeline `audit` that looks for test scans of which a mirror image was learned."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brain_mri.cohort.groups import hash_bits
-from brain_mri.cohort.near import near_copies
+from brain_mri.cohort.groups import duplicate_groups
 from brain_mri.datasets.scans import PackedScans
+from brain_mri.datasets.shards import scan_numbers
 from brain_mri.datasets.versions import FolderVersion
-from brain_mri.inference.classifier import ScanClassifier
+from brain_mri.models.version import read_seen
 from brain_mri.pipelines.audit.parameters import AuditParameters
 from brain_mri.pipelines.audit.protocols import measured
-from brain_mri.pipelines.reporting.predicting import refuse_other_version
+from brain_mri.pipelines.reporting.predicting import OtherScansError, display_names, refuse_other_version
 
 log = logging.getLogger(__name__)
 
@@ -27,45 +27,48 @@ def measure_mirrors(
     predictions: pd.DataFrame,
     parameters: AuditParameters,
 ) -> list[dict[str, Any]]:
-    """Measure test scans apart that have a mirror image among the training scans.
+    """Measure test scans apart that share a group with a scan of training or validation by a mirror image.
 
     Groups hold near copies; whether they hold those of mirror images depends on `ingestion.mirrored_copies`.
-    A network that is trained with flips has seen such a scan.
+    A network that is trained with flips has as good as seen such a scan.
 
     Returns:
-        A row for the test scans ``with`` a near copy among the training scans, mirrored left to right, upside
-        down, or both, and one for those ``without``: ``mirror_image`` and what `protocols.measured` returns;
-        no row where there are no such scans.
+        A row for the test scans ``with`` a scan that the version has seen in their group, once mirror images
+        count, and one for those ``without``: ``mirror_image`` and what `protocols.measured` returns; no row
+        where there are no such scans.
+
+    Raises:
+        OtherVersionError: The predictions are not those of the version.
+        OtherScansError: The manifest lacks scans that the version was tested on or has seen.
     """
     refuse_other_version(classifier, predictions)
-    accepted = manifest[manifest["status"].eq("accepted") & manifest["split"].isin(["train", "test"])]
-    tested = accepted["split"].eq("test").to_numpy()
-    groups = pd.factorize(accepted["duplicate_group"])[0]
-    pairs = near_copies(
-        hash_bits(accepted["dhash"]),
-        accepted["scan_id"].to_numpy(dtype=object),
-        scans.thumbnail_store(),
-        tested,
-        lambda: groups,
-        mirrored=True,
-    )
-    found: set[str] = set()
-    for first, second in pairs:
-        crossing = tested[first] != tested[second]
-        ends = np.concatenate([first[crossing], second[crossing]])
-        found.update(accepted["scan_id"].to_numpy()[ends[tested[ends]]])
-    classes = ScanClassifier(classifier.read).classes
+    accepted = manifest[manifest["status"] == "accepted"]
+    tested = accepted["scan_id"].isin(predictions["scan_id"]).to_numpy()
+    known = read_seen(classifier.read)
+    seen = np.isin(scan_numbers(accepted["scan_id"].to_numpy(str)), known)
+    missing = len(predictions) + len(known) - int(tested.sum() + seen.sum())
+    if missing:
+        raise OtherScansError(
+            f"{missing} scans that version {classifier.version} was tested on or has seen are not in the "
+            "manifest: ingestion has run since. Run "
+            "`kedro run --pipelines=preprocessing,training,reporting`."
+        )
+    either = tested | seen
+    some, tested, seen = accepted[either], tested[either], seen[either]
+    groups = duplicate_groups(some, scans.thumbnail_store(), mirrored=True)
+    found = some["scan_id"].to_numpy()[tested & np.isin(groups, groups[seen])]
     has = predictions["scan_id"].isin(found).to_numpy()
+    classes = tuple(display_names(predictions))
     rows = []
     for name, which in {"with": has, "without": ~has}.items():
-        some = predictions[which]
-        if len(some):
-            probabilities = some[[f"calibrated_{each}" for each in classes]].to_numpy()
-            labels, group = some["label"].to_numpy(), some["duplicate_group"].to_numpy()
+        answers = predictions[which]
+        if len(answers):
+            probabilities = answers[[f"calibrated_{each}" for each in classes]].to_numpy()
+            labels, group = answers["label"].to_numpy(), answers["duplicate_group"].to_numpy()
             row = measured(labels, probabilities, group, classes, parameters.seed)
             rows.append({"mirror_image": name, **row})
             log.info(
-                "Test scans %s a mirror image among the training scans: %d, accuracy %.4f.",
-                name, len(some), row["accuracy"],
+                "Test scans %s a mirror image among those of training and validation: %d, accuracy %.4f.",
+                name, len(answers), row["accuracy"],
             )  # fmt: skip
     return rows

@@ -132,16 +132,17 @@ def describe_audit(  # noqa: PLR0917 - inputs of a node
 
 def _say_mirrors(rows: Mapping[str, Mapping[str, Any]]) -> str:
     if "with" not in rows:
-        return "No test scan has a mirror image among the training scans."
+        return "No test scan has a mirror image among the scans of training and validation."
     seen = rows["with"]["tested"]
     every = sum(row["tested"] for row in rows.values())
     said = (
-        f"{seen:,} of {every:,} test scans ({seen / every:.1%}) have a near copy among the training scans "
-        f"once one is mirrored, left to right or upside down; accuracy on these is {_accuracy(rows['with'])}"
+        f"Of {every:,} test scans {seen:,} ({seen / every:.1%}) would share a group with scans of training "
+        "or validation if mirror images (left to right, upside down, or both) counted as copies. Accuracy "
+        f"on these is {_accuracy(rows['with'])}"
     )
     if "without" in rows:
-        said += f", and {_accuracy(rows['without'])} on the others, which is what to expect of new scans"
-    return f"{said}. `ingestion.mirrored_copies=true` keeps such scans on one side."
+        said += f", and {_accuracy(rows['without'])} on the others, which is nearer to that on new scans"
+    return f"{said}. With ingestion.mirrored_copies=true they stay on one side."
 
 
 def _accuracy(row: Mapping[str, Any]) -> str:

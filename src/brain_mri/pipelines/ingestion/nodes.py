@@ -124,6 +124,13 @@ def _earlier_sources(
             f"The scans of {before['url']} keep that source's official test half, which others cannot join. "
             "Run without ingestion.append on a source that holds all files."
         )
+    mirrored = earlier["parameters"].get("mirrored_copies", False)
+    if mirrored != parameters.mirrored_copies:
+        raise MixedSourcesError(
+            f"The earlier scans were grouped with ingestion.mirrored_copies={str(mirrored).lower()}: groups "
+            "would no longer mean one thing. Set it as it was, or leave ingestion.append out and name a "
+            "source that holds all files."
+        )
     names = parameters.class_set().names
     if [name for name in names if name in earlier["classes"]] != earlier["classes"]:
         raise MixedSourcesError(
