@@ -221,11 +221,14 @@ def test_the_cards_are_made_from_the_run(parts: dict[str, Any]) -> None:
         "655, the largest of 22 scans; 61 of them hold several scans",
         "87.1\xa0% (Glioma)",
         "takes 45.7\xa0% of the picture",
+        "none of these scans has a twin in training, unless it is mirrored; they fall",
         "not looked for, so that one of a training scan may be tested on",
     ):
         assert words in text, words
     parts["split_metadata"]["parameters"]["mirrored_copies"] = True
-    assert "in the group of their scan" in Reader(build_page(**parts)).text
+    text = Reader(build_page(**parts)).text
+    assert "in the group of their scan" in text
+    assert "none of these scans has a twin in training; they fall" in text
 
 
 def test_repetitions_are_shown_beside_the_one_pass(parts: dict[str, Any]) -> None:

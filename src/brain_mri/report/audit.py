@@ -69,11 +69,12 @@ def stranger_distances(
     for (name, values), colour in zip(groups.items(), CLASS_COLOURS[1:], strict=False):
         weights = np.full(len(values), 1 / len(values))
         panel.hist(values, edges, weights=weights, color=colour, alpha=0.6, label=f"{len(values):,} {name}")
+    panel.set_ylim(top=1.35 * panel.get_ylim()[1])  # for the legend
     panel.axvline(threshold, color=INK, linestyle="--", linewidth=1)
     panel.annotate(
         "refused →", (threshold, panel.get_ylim()[1]), (4, -10), textcoords="offset points", fontsize=8
     )
     panel.set(xlabel="distance from the training scans", ylabel="share")
-    panel.legend(frameon=False, fontsize=8)
+    panel.legend(frameon=False, fontsize=8, ncols=2, loc="upper left")
     heading(panel, "What is unlike the training scans")
     return figure
