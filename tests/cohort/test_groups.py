@@ -207,14 +207,18 @@ def row_of(name: str, picture: np.ndarray) -> tuple[str, str, bytes, None, None]
 
 
 def mirrored_rows(seed: int) -> tuple[Rows, np.ndarray]:
-    """Eight faces, each three times: mirrored in some way, with some noise. And whose face a row shows."""
+    """Eight faces, each three times: mirrored in some way, with some noise. And whose face a row shows.
+
+    The last face comes twice more, without noise, so that there is something to find.
+    """
     generator = np.random.default_rng(seed)
     owner = np.repeat(np.arange(8), 3)
     rows: Rows = []
     for face in np.repeat(faces(8, seed), 3, axis=0):
         noisy = (face + generator.normal(0, generator.choice([1, 1, 20, 60]), face.shape)).clip(0, 255)
         rows.append(row_of(f"{len(rows)}", WAYS[generator.integers(4)](noisy.astype(np.uint8))))
-    return rows, owner
+    rows += [row_of(f"{len(rows)}", face), row_of(f"{len(rows) + 1}", np.fliplr(face))]
+    return rows, np.append(owner, [7, 7])
 
 
 def mirrored_brute_force(rows: Rows) -> np.ndarray:

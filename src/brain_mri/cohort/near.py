@@ -202,31 +202,31 @@ def _mirrored_copies(
     joined: Callable[[], Indices],
     wanted: Callable[[Indices, Indices], Mask],
 ) -> Iterator[tuple[Indices, Indices]]:
-    """Pairs of pictures that are near copies once one of them is mirrored.
+    """Pairs of pictures that are near copies once one of them is mirrored, a way of mirroring at a time.
 
-    Place `way * pictures + picture` stands for a picture that is mirrored in a way, 0 being none.
+    Places from `pictures` on stand for the mirrored ones.
     """
-    pictures, ways = len(joined()), 1 + len(_MIRRORED)
-    hashes = np.empty((ways, pictures), np.uint64)
+    pictures = len(joined())
+    hashes = np.empty((1 + len(_MIRRORED), pictures), np.uint64)
     for start in range(0, pictures, _THUMBNAILS_LOOKED_UP):
         some = np.arange(start, min(start + _THUMBNAILS_LOOKED_UP, pictures))
         hashes[:, some] = _mirrored_hashes(look_up(some))
-
-    def mirrored_look_up(places: Indices) -> npt.NDArray[np.uint8]:
-        way, picture = np.divmod(places, pictures)
-        looks = look_up(picture).reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE).copy()
-        for number, turn in enumerate(_MIRRORED, start=1):
-            looks[way == number] = looks[way == number][:, *turn]
-        return looks.reshape(-1, THUMBNAIL_BYTES)
 
     def one_is_mirrored(first: Indices, second: Indices) -> Mask:
         one: Mask = (first < pictures) != (second < pictures)
         return one & wanted(first % pictures, second % pictures)
 
-    for first, second in _alike(
-        hashes.ravel(), mirrored_look_up, lambda: np.tile(joined(), ways), one_is_mirrored
-    ):
-        yield first % pictures, second % pictures
+    for number, turn in enumerate(_MIRRORED, start=1):
+
+        def turned(places: Indices, turn: tuple[slice, slice] = turn) -> npt.NDArray[np.uint8]:
+            looks = look_up(places % pictures).reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE).copy()
+            mirrored = places >= pictures
+            looks[mirrored] = looks[mirrored][:, *turn]
+            return looks.reshape(-1, THUMBNAIL_BYTES)
+
+        both = np.concatenate([hashes[0], hashes[number]])
+        for first, second in _alike(both, turned, lambda: np.tile(joined(), 2), one_is_mirrored):
+            yield first % pictures, second % pictures
 
 
 def _mirrored_hashes(looks: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:

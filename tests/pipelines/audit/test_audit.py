@@ -232,17 +232,23 @@ def test_test_scans_of_which_a_mirror_image_was_learned_are_measured_apart(tmp_p
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
-        ([("without", 60, 0.9)], "No test scan has a mirror image"),
+        ([("without", 60, 0.9)], "No test scan is tied"),
         ([("with", 40, 0.975)], "Of 40 test scans 40 (100.0%) would share"),
         (
             [("with", 40, 0.975), ("without", 60, 0.9)],
-            "0.975 (0.800 to 1.000), and 0.900 (0.800 to 1.000) on",
+            "(0.800 to 1.000; macro F1 0.700), and 0.900",
         ),
     ],
 )
 def test_what_mirror_images_are_worth_is_said(found: list[tuple[str, int, float]], expected: str) -> None:
     rows = {
-        kind: {"mirror_image": kind, "tested": tested, "accuracy": accuracy, "interval": [0.8, 1.0]}
+        kind: {
+            "mirror_image": kind,
+            "tested": tested,
+            "accuracy": accuracy,
+            "interval": [0.8, 1.0],
+            "macro_f1": 0.7,
+        }
         for kind, tested, accuracy in found
     }
     assert expected in nodes._say_mirrors(rows)
@@ -327,7 +333,7 @@ def test_the_section_says_what_was_found(version: FolderVersion) -> None:
     assert "at least 90% sure of 40.0%" in said
     assert section["tables"][0]["caption"].endswith("but with fewer epochs by the official one")
     assert "2.00 points were owed to the leak" in said
-    assert "No test scan has a mirror image among the scans of training" in said
+    assert "No test scan is tied to scans of training" in said
     assert section["version"] == version.version
     assert [table["caption"][:10] for table in section["tables"]] == [
         "What leaks",

@@ -1,4 +1,4 @@
-"""The node of the pipeline `audit` that looks for test scans of which a mirror image was learned."""
+"""The node of the pipeline `audit` that finds test scans tied to learned ones by mirror images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brain_mri.cohort.groups import duplicate_groups
+from brain_mri.cohort.groups import duplicate_groups, person_keys
 from brain_mri.datasets.scans import PackedScans
 from brain_mri.datasets.shards import scan_numbers
 from brain_mri.datasets.versions import FolderVersion
@@ -42,11 +42,13 @@ def measure_mirrors(
         OtherScansError: The manifest lacks scans that the version was tested on or has seen.
     """
     refuse_other_version(classifier, predictions)
-    accepted = manifest[manifest["status"] == "accepted"]
+    people = manifest.assign(patient=person_keys(manifest), study=None)
+    accepted = people[people["status"] == "accepted"]
     tested = accepted["scan_id"].isin(predictions["scan_id"]).to_numpy()
-    known = read_seen(classifier.read)
-    seen = np.isin(scan_numbers(accepted["scan_id"].to_numpy(str)), known)
-    missing = len(predictions) + len(known) - int(tested.sum() + seen.sum())
+    numbers, known = scan_numbers(accepted["scan_id"].to_numpy(str)), read_seen(classifier.read)
+    seen = np.isin(numbers, known)
+    unknown = ~predictions["scan_id"].isin(accepted["scan_id"])
+    missing = int(unknown.sum()) + int((~np.isin(known, numbers)).sum())
     if missing:
         raise OtherScansError(
             f"{missing} scans that version {classifier.version} was tested on or has seen are not in the "
@@ -68,7 +70,7 @@ def measure_mirrors(
             row = measured(labels, probabilities, group, classes, parameters.seed)
             rows.append({"mirror_image": name, **row})
             log.info(
-                "Test scans %s a mirror image among those of training and validation: %d, accuracy %.4f.",
+                "Test scans %s learned scans in their group, once mirror images count: %d, accuracy %.4f.",
                 name, len(answers), row["accuracy"],
             )  # fmt: skip
     return rows

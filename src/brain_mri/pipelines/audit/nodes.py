@@ -132,7 +132,7 @@ def describe_audit(  # noqa: PLR0917 - inputs of a node
 
 def _say_mirrors(rows: Mapping[str, Mapping[str, Any]]) -> str:
     if "with" not in rows:
-        return "No test scan has a mirror image among the scans of training and validation."
+        return "No test scan is tied to scans of training or validation by mirror images."
     seen = rows["with"]["tested"]
     every = sum(row["tested"] for row in rows.values())
     said = (
@@ -141,12 +141,14 @@ def _say_mirrors(rows: Mapping[str, Mapping[str, Any]]) -> str:
         f"on these is {_accuracy(rows['with'])}"
     )
     if "without" in rows:
-        said += f", and {_accuracy(rows['without'])} on the others, which is nearer to that on new scans"
-    return f"{said}. With ingestion.mirrored_copies=true they stay on one side."
+        said += (
+            f", and {_accuracy(rows['without'])} on the others, among which classes may be mixed otherwise"
+        )
+    return f"{said}. With ingestion.mirrored_copies=true all of them stay on one side."
 
 
 def _accuracy(row: Mapping[str, Any]) -> str:
-    return f"{row['accuracy']:.3f} ({_ends(row['interval'])})"
+    return f"{row['accuracy']:.3f} ({_ends(row['interval'])}; macro F1 {row['macro_f1']:.3f})"
 
 
 def _as_long(protocols: Sequence[Mapping[str, Any]]) -> bool:
