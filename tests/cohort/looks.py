@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import cv2
 import numpy as np
 
 from brain_mri.cohort.near import THUMBNAIL_BYTES
@@ -25,6 +26,13 @@ class Looks:
 def noise(seed: int) -> np.ndarray:
     """A thumbnail like no other: uint8, shape (4096,)."""
     return np.random.default_rng(seed).integers(0, 256, THUMBNAIL_BYTES, dtype=np.uint8)
+
+
+def faces(count: int, seed: int, side: int) -> list[np.ndarray]:
+    """Smooth pictures that nobody would take for each other, nor for a mirror image: uint8 (side, side)."""
+    coarse = np.random.default_rng(seed).uniform(0, 255, (count, 6, 6)).astype(np.float32)
+    wide = [cv2.resize(look, (side, side), interpolation=cv2.INTER_CUBIC) for look in coarse]
+    return [look.clip(0, 255).astype(np.uint8) for look in wide]
 
 
 def blend(first: np.ndarray, second: np.ndarray, share: float) -> bytes:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,7 +12,7 @@ from brain_mri.cohort import near
 from brain_mri.cohort.groups import conflicting_groups, duplicate_groups
 from brain_mri.cohort.near import THUMBNAIL_BYTES, thumbnail_correlation
 from brain_mri.imaging.inspect import difference_hash, thumbnail
-from tests.cohort.looks import Looks, blend, noise
+from tests.cohort.looks import Looks, blend, faces, noise
 
 Rows = list[tuple[str, str, bytes, str | None, str | None]]
 
@@ -194,13 +193,6 @@ def test_patient_and_study_ids_group(
 WAYS = [lambda look: look, np.fliplr, np.flipud, lambda look: np.rot90(look, 2)]
 
 
-def faces(count: int, seed: int) -> list[np.ndarray]:
-    """Smooth pictures that nobody would take for each other, uint8 (100, 100)."""
-    coarse = np.random.default_rng(seed).uniform(0, 255, (count, 6, 6)).astype(np.float32)
-    wide = [cv2.resize(look, (100, 100), interpolation=cv2.INTER_CUBIC) for look in coarse]
-    return [look.clip(0, 255).astype(np.uint8) for look in wide]
-
-
 def row_of(name: str, picture: np.ndarray) -> tuple[str, str, bytes, None, None]:
     picture = np.ascontiguousarray(picture)
     return name, difference_hash(picture), thumbnail(picture).tobytes(), None, None
@@ -214,7 +206,7 @@ def mirrored_rows(seed: int) -> tuple[Rows, np.ndarray]:
     generator = np.random.default_rng(seed)
     owner = np.repeat(np.arange(8), 3)
     rows: Rows = []
-    for face in np.repeat(faces(8, seed), 3, axis=0):
+    for face in np.repeat(faces(8, seed, 100), 3, axis=0):
         noisy = (face + generator.normal(0, generator.choice([1, 1, 20, 60]), face.shape)).clip(0, 255)
         rows.append(row_of(f"{len(rows)}", WAYS[generator.integers(4)](noisy.astype(np.uint8))))
     rows += [row_of(f"{len(rows)}", face), row_of(f"{len(rows) + 1}", np.fliplr(face))]
@@ -270,14 +262,14 @@ def test_mirror_images_of_many_copies_need_few_comparisons(monkeypatch: pytest.M
         return thumbnail_correlation(first, second)
 
     monkeypatch.setattr(near, "thumbnail_correlation", counting)
-    (face,) = faces(1, seed=5)
+    (face,) = faces(1, seed=5, side=100)
     rows: Rows = [row_of(str(row), WAYS[row % 4](face)) for row in range(2_000)]
     assert set(duplicate_groups(*tables(rows), mirrored=True)) == {0}
     assert sum(compared) < 4 * len(rows)  # a comparison of each with each would be 2 million
 
 
 def test_new_rows_join_mirrored_earlier_ones_and_earlier_ones_stay_apart() -> None:
-    (face,) = faces(1, seed=5)
+    (face,) = faces(1, seed=5, side=100)
     table, looks = tables([row_of(str(number), way(face)) for number, way in enumerate(WAYS)])
     assert duplicate_groups(table[:3], looks).tolist() == [0, 1, 2]
     names = pd.Series(["a", "b", "c", None])

@@ -26,7 +26,8 @@ def duplicate_groups(
             and `study`, None where unknown. A study belongs to one patient: it groups rows without a patient
             id, and brings them to the patient under whom alone that study is listed.
         thumbnails: Called with scan ids, it returns their 64×64 grey pixels as uint8, shape (ids, 4096). Only
-            scans that have a near hash and are not joined already are asked for, at most 8,192 at once.
+            scans that have a near hash and are not joined already are asked for, at most 8,192 at once; with
+            `mirrored` all are.
         earlier: Name of the group that a row has from before, None for a new row; with the index of `rows`.
             Rows of one name stay together, and only new rows join those of two names.
         mirrored: Whether near copies are looked for among mirrored pictures, too; see `near.near_copies`.

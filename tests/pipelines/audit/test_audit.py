@@ -24,7 +24,7 @@ from brain_mri.models.shards import ArrayShards
 from brain_mri.pipelines.audit import mirrors, nodes, protocols, robustness, shortcuts
 from brain_mri.pipelines.audit.parameters import AuditParameters
 from brain_mri.pipelines.reporting.predicting import OtherScansError, OtherVersionError, fingerprint_of
-from tests.cohort.looks import Looks
+from tests.cohort.looks import Looks, faces
 from tests.linear_graphs import linear_graph
 
 CLASSES = ("left", "right")
@@ -195,9 +195,7 @@ def test_test_scans_of_which_a_mirror_image_was_learned_are_measured_apart(tmp_p
 
     9 mirrors a scan that nobody looked at, 10 and 11 each other.
     """
-    coarse = np.random.default_rng(1).uniform(0, 255, (41, 6, 6)).astype(np.float32)
-    looks = [cv2.resize(look, (64, 64), interpolation=cv2.INTER_CUBIC) for look in coarse]
-    looks = [look.clip(0, 255).astype(np.uint8) for look in looks]
+    looks = faces(41, seed=1, side=64)
     ways = [np.fliplr, np.flipud, lambda look: np.rot90(look, 2)]
     for number in range(4, 9):
         looks[20 + number] = np.ascontiguousarray(ways[number % 3](looks[number]))

@@ -30,6 +30,7 @@ from brain_mri.imaging.inspect import inspect_scan
 from brain_mri.pipelines.ingestion import nodes
 from brain_mri.pipelines.ingestion.parameters import IngestionParameters
 from brain_mri.spark.launchers import ProcessLauncher
+from tests.cohort.looks import faces
 from tests.imaging.hostile import hostile_files
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -48,12 +49,6 @@ def _picture(seed: int) -> bytes:
 
 def _png(pixels: np.ndarray) -> bytes:
     return cv2.imencode(".png", pixels)[1].tobytes()
-
-
-def _head(seed: int) -> np.ndarray:
-    """Smooth, and like none of its mirror images."""
-    coarse = np.random.default_rng(seed).uniform(0, 255, (6, 6)).astype(np.float32)
-    return cv2.resize(coarse, (96, 96), interpolation=cv2.INTER_CUBIC).clip(0, 255).astype(np.uint8)
 
 
 def _write(path: Path, content: bytes) -> Path:
@@ -125,7 +120,7 @@ def test_mirror_images_are_kept_together_where_they_shall_be(
     folder: Path, ingest: Callable[..., Any], tmp_path: Path, together: bool
 ) -> None:
     """Of the folder first, then of a further one that is added."""
-    heads = {name: _head(number) for number, name in enumerate(["a", "b", "c"])}
+    heads = dict(zip("abc", faces(3, seed=1, side=96), strict=True))
     for name, head in heads.items():
         _write(folder / "Glioma_Tumor" / f"{name}.png", _png(head))
         _write(folder / "Glioma_Tumor" / f"{name} mirrored.png", _png(head[:, ::-1]))

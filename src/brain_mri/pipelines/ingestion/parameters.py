@@ -81,7 +81,7 @@ class IngestionParameters(BaseModel):
     test_split: Literal["grouped", "official"]
     split_ratios: SplitRatios
     seed: int = Field(ge=0)
-    mirrored_copies: bool = False
+    mirrored_copies: bool
     max_refused_share: float = Field(ge=0, le=1)
     keep_original_files: bool
     limits: LimitParameters
